@@ -1,0 +1,61 @@
+"""What a row of the comparison says: one function of one module, its data, and the same computation elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+ROWS = Path(__file__).resolve().parent.parent / "rows"
+
+Arrays = Mapping[str, np.ndarray]
+
+# One complete run: it commits its updates, waits until they are done, and returns what `Row.output` names.
+Step = Callable[[], object]
+
+
+class Row(ABC):
+    """One line of the table. A subclass sets the attributes and defines the four methods.
+
+    Every array comes from a generator with a fixed seed, so that each process of a measurement makes the same ones.
+    """
+
+    name: str  # that of the file in rows/
+    title: str  # one line for the report
+    module: str  # the graphc module, relative to the repository
+    function: str  # its function to run
+    output: str  # the output that is compared
+    repeats: int  # how many runs in a row are compared, each committing its updates
+    tolerance: float  # largest relative L2 error of one run's output against `reference`
+
+    @abstractmethod
+    def feeds(self) -> Arrays:
+        """Inputs by name, the same in every run."""
+
+    @abstractmethod
+    def state(self) -> Arrays:
+        """Initial state by name. State of role `slot` is absent: it starts at zero everywhere."""
+
+    @abstractmethod
+    def reference(self) -> Step:
+        """The computation in NumPy and float64."""
+
+    @abstractmethod
+    def peers(self) -> Mapping[str, Callable[[], Step]]:
+        """The other systems: name to a function that imports the system and returns a step from the initial state."""
+
+
+def row_names() -> list[str]:
+    """Names of all rows, sorted."""
+    return sorted(path.stem for path in ROWS.glob("*.py") if path.stem != "__init__")
+
+
+def load_row(name: str) -> Row:
+    """The `ROW` of `rows/NAME.py`."""
+    row = importlib.import_module(f"rows.{name}").ROW
+    if row.name != name:
+        raise ValueError(f"rows/{name}.py names its row {row.name!r}; the two must agree")
+    return row

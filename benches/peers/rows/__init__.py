@@ -1,0 +1,1 @@
+"""The rows of the comparison: one file each, found by name."""

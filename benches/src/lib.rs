@@ -1,0 +1,1 @@
+//! Kernel benchmarks and the runner against other systems.

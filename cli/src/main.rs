@@ -1,0 +1,2 @@
+//! The `graphc` binary.
+fn main() {}

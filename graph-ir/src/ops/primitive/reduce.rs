@@ -1,0 +1,175 @@
+use std::ops::RangeInclusive;
+
+use super::{check_axes, coordinates, flat, without};
+use crate::attr_enum;
+use crate::builder::Builder;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::expr::Scope;
+use crate::graph::ValueId;
+use crate::op_struct;
+use crate::ops::{OpDef, Sample, Vjp, VjpCx, sample_indices, sample_tensor};
+use crate::scalar::{Scalar, ScalarFn};
+use crate::tensor::Tensor;
+use crate::types::{Infer, TensorType};
+
+attr_enum! {
+    /// How a reduction combines elements.
+    ReduceKind {
+        /// Sum; 0 for nothing.
+        Sum = "sum",
+        /// Product; 1 for nothing.
+        Prod = "prod",
+        /// Largest; the lowest value for nothing.
+        Max = "max",
+        /// Smallest; the highest value for nothing.
+        Min = "min",
+    }
+}
+
+impl ReduceKind {
+    /// The function of two elements.
+    pub fn combine(self) -> ScalarFn {
+        match self {
+            ReduceKind::Sum => ScalarFn::Add,
+            ReduceKind::Prod => ScalarFn::Mul,
+            ReduceKind::Max => ScalarFn::Max,
+            ReduceKind::Min => ScalarFn::Min,
+        }
+    }
+
+    /// The result for no elements.
+    pub fn identity(self, dtype: DType) -> Scalar {
+        match (self, dtype.is_float()) {
+            (ReduceKind::Sum, _) => Scalar::zero(dtype),
+            (ReduceKind::Prod, _) => Scalar::one(dtype),
+            (ReduceKind::Max, true) => Scalar::F(f64::NEG_INFINITY),
+            (ReduceKind::Min, true) => Scalar::F(f64::INFINITY),
+            (ReduceKind::Max, false) => Scalar::I(dtype.int_range().0),
+            (ReduceKind::Min, false) => Scalar::I(dtype.int_range().1),
+        }
+    }
+}
+
+op_struct! {
+    /// A reduction over axes.
+    Reduce {
+        /// How elements are combined.
+        kind: ReduceKind,
+        /// Which axes vanish; increasing.
+        axes: Vec<usize>,
+    }
+}
+
+impl Builder {
+    /// A reduction, unless there are no axes.
+    pub fn reduce(&mut self, kind: ReduceKind, x: ValueId, axes: &[usize]) -> Result<ValueId> {
+        if axes.is_empty() {
+            return Ok(x);
+        }
+        self.op1(Reduce { kind, axes: axes.to_vec() }, &[x])
+    }
+
+    /// Sum over axes.
+    pub fn sum(&mut self, x: ValueId, axes: &[usize]) -> Result<ValueId> {
+        self.reduce(ReduceKind::Sum, x, axes)
+    }
+
+    /// Repeats a reduction's result over the axes that vanished.
+    pub fn unreduce(&mut self, y: ValueId, like: ValueId, axes: &[usize]) -> Result<ValueId> {
+        let dims = self.ty(like).dims.clone();
+        let kept: Vec<usize> = (0..dims.len()).filter(|a| !axes.contains(a)).collect();
+        self.broadcast(y, &dims, &kept)
+    }
+}
+
+impl OpDef for Reduce {
+    const NAME: &'static str = "reduce";
+    const SIGNATURE: &'static str = "reduce{kind, axes}(x) -> y";
+    const DOC: &'static str = "Combines the elements along `axes`, which vanish. A reduction of nothing is its \
+        identity. Gradient of max and min: shared evenly by ties; of prod: exact with zeros.";
+    const ARITY: RangeInclusive<usize> = 1..=1;
+
+    fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
+        check_axes(&self.axes, &ins[0])?;
+        if !ins[0].dtype.is_compute_float() && !ins[0].dtype.is_int() {
+            fail!("reduce takes f32, f64 or integers, but got {}; add a cast", ins[0]);
+        }
+        Ok(vec![TensorType::new(ins[0].dtype, without(&ins[0].dims, &self.axes))])
+    }
+
+    fn eval(&self, ins: &[&Tensor], outs: &[TensorType]) -> Result<Vec<Tensor>> {
+        let dtype = ins[0].dtype();
+        let wide = if dtype.is_float() { DType::F64 } else { dtype };
+        let shape = outs[0].static_shape();
+        let mut acc = vec![self.kind.identity(dtype); shape.iter().product()];
+        let kept: Vec<usize> = (0..ins[0].shape().len()).filter(|a| !self.axes.contains(a)).collect();
+        let mut to = vec![0; kept.len()];
+        coordinates(ins[0].shape(), |i, at| {
+            for (t, k) in to.iter_mut().zip(&kept) {
+                *t = at[*k];
+            }
+            let o = flat(&to, &shape);
+            acc[o] = self.kind.combine().eval(&[acc[o], ins[0].get(i)], wide);
+        });
+        Ok(vec![Tensor::from_fn(dtype, &shape, |i| acc[i])])
+    }
+
+    fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
+        let (x, y, g) = (cx.ins[0], cx.outs[0], cx.g());
+        let wide = cx.b.unreduce(g, x, &self.axes)?;
+        let dx = match self.kind {
+            ReduceKind::Sum => wide,
+            ReduceKind::Max | ReduceKind::Min => {
+                let yw = cx.b.unreduce(y, x, &self.axes)?;
+                let hit = cx.b.map(ScalarFn::Eq, &[x, yw])?;
+                let dtype = cx.b.ty(x).dtype;
+                let hit = cx.b.op1(super::Cast { to: dtype }, &[hit])?;
+                let ties = cx.b.sum(hit, &self.axes)?;
+                let share = cx.b.map(ScalarFn::Div, &[g, ties])?;
+                let share = cx.b.unreduce(share, x, &self.axes)?;
+                cx.b.map(ScalarFn::Mul, &[hit, share])?
+            }
+            ReduceKind::Prod => {
+                // y / x, except that around a single zero only that element has a gradient: the
+                // product of the others.
+                let dtype = cx.b.ty(x).dtype;
+                let scope = Scope::new(cx.b);
+                let (xe, ge) = (scope.expr(x), scope.expr(wide));
+                let zero = xe.eq(xe.zero_like());
+                let safe = zero.select(xe.one_like(), xe);
+                let others = safe.reduce(ReduceKind::Prod, &self.axes).unreduce(xe, &self.axes);
+                let zeros = zero.cast(dtype).sum(&self.axes).unreduce(xe, &self.axes);
+                let none = zeros.eq(xe.zero_like()).select(others / safe, xe.zero_like());
+                let single = zeros.eq(xe.one_like()).and(zero).select(others, none);
+                let id = (ge * single).id();
+                scope.finish()?;
+                id
+            }
+        };
+        Ok(Vjp::Grads(vec![Some(dx)]))
+    }
+
+    fn flops(&self, ins: &[TensorType], _: &[TensorType]) -> Option<f64> {
+        ins[0].shape().map(|s| s.iter().map(|d| *d as f64).product())
+    }
+
+    fn samples() -> Vec<Sample> {
+        let mut all = Vec::new();
+        for kind in [ReduceKind::Sum, ReduceKind::Prod, ReduceKind::Max, ReduceKind::Min] {
+            let case = |s: &[usize], axes: &[usize]| {
+                Sample::new(Reduce { kind, axes: axes.to_vec() }, vec![sample_tensor(s, 1)])
+            };
+            all.extend([
+                case(&[], &[]),
+                case(&[0], &[0]),
+                case(&[1], &[0]),
+                case(&[3, 5], &[0]),
+                case(&[3, 5], &[1]),
+                case(&[3, 2, 5], &[0, 2]),
+                Sample::constant(Reduce { kind, axes: vec![1] }, vec![sample_indices(&[3, 5], 9, 1)]),
+            ]);
+        }
+        all
+    }
+}

@@ -1,0 +1,149 @@
+//! The list of all operations.
+
+use std::ops::RangeInclusive;
+
+use super::attr::{AttrKind, AttrSpec, AttrValue, Attrs};
+use super::*;
+use crate::error::Result;
+
+/// What the list knows of an operation without an instance of it.
+#[derive(Clone, Copy)]
+pub struct OpInfo {
+    /// Name in files.
+    pub name: &'static str,
+    /// Operands and results.
+    pub signature: &'static str,
+    /// Meaning.
+    pub doc: &'static str,
+    /// Attributes.
+    pub attrs: &'static [AttrSpec],
+    /// Number of operands.
+    pub arity: (usize, usize),
+    /// Whether it is defined by an expansion.
+    pub composite: bool,
+    /// Samples of the registry tests.
+    pub samples: fn() -> Vec<Sample>,
+    /// Makes the operation from its attributes.
+    #[allow(clippy::type_complexity)]
+    pub from_values: fn(&mut dyn FnMut(&'static str, AttrKind) -> Result<Option<AttrValue>>) -> Result<Op>,
+}
+
+macro_rules! op_set {
+    (primitives { $($p:ident),* $(,)? } composites { $($c:ident),* $(,)? }) => {
+        /// An operation with its attributes.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)]
+        pub enum Op { $( $p($p), )* $( $c($c), )* }
+
+        $( impl From<$p> for Op { fn from(op: $p) -> Op { Op::$p(op) } } )*
+        $( impl From<$c> for Op { fn from(op: $c) -> Op { Op::$c(op) } } )*
+
+        impl Op {
+            /// Every operation of the list. `map` stands for all scalar functions.
+            pub const LIST: &'static [OpInfo] = &[
+                $( op_set!(@info $p, false), )*
+                $( op_set!(@info $c, true), )*
+            ];
+
+            /// Whether the operation is defined by an expansion.
+            pub fn is_composite(&self) -> bool {
+                match self { $( Op::$p(_) => false, )* $( Op::$c(_) => true, )* }
+            }
+
+            /// Name in files; a map has the name of its function.
+            pub fn name(&self) -> &'static str {
+                match self { $( Op::$p(op) => OpDef::name(op), )* $( Op::$c(op) => OpDef::name(op), )* }
+            }
+
+            /// Operands and results.
+            pub fn signature(&self) -> String {
+                match self { $( Op::$p(op) => OpDef::signature(op), )* $( Op::$c(op) => OpDef::signature(op), )* }
+            }
+
+            /// Number of operands.
+            pub fn arity(&self) -> RangeInclusive<usize> {
+                match self { $( Op::$p(op) => op.arity(), )* $( Op::$c(op) => op.arity(), )* }
+            }
+
+            /// Attribute names and values.
+            pub fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
+                match self {
+                    $( Op::$p(op) => $p::SPECS.iter().map(|s| s.name).zip(op.values()).collect(), )*
+                    $( Op::$c(op) => $c::SPECS.iter().map(|s| s.name).zip(op.values()).collect(), )*
+                }
+            }
+
+            /// See [`OpDef::infer`].
+            pub fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
+                match self { $( Op::$p(op) => op.infer(ins, cx), )* $( Op::$c(op) => op.infer(ins, cx), )* }
+            }
+
+            /// See [`OpDef::eval`].
+            pub fn eval(&self, ins: &[&Tensor], outs: &[TensorType]) -> Result<Vec<Tensor>> {
+                match self { $( Op::$p(op) => op.eval(ins, outs), )* $( Op::$c(op) => op.eval(ins, outs), )* }
+            }
+
+            /// See [`OpDef::vjp`].
+            pub fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
+                match self { $( Op::$p(op) => op.vjp(cx), )* $( Op::$c(op) => op.vjp(cx), )* }
+            }
+
+            /// See [`OpDef::expand`].
+            pub fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
+                match self { $( Op::$p(op) => op.expand(b, ins), )* $( Op::$c(op) => op.expand(b, ins), )* }
+            }
+
+            /// See [`OpDef::map_dims`].
+            pub fn map_dims(&self, f: &mut dyn FnMut(&Dim) -> Result<Dim>) -> Result<Op> {
+                Ok(match self {
+                    $( Op::$p(op) => Op::$p(op.map_dims(f)?), )*
+                    $( Op::$c(op) => Op::$c(op.map_dims(f)?), )*
+                })
+            }
+
+            /// See [`OpDef::flops`].
+            pub fn flops(&self, ins: &[TensorType], outs: &[TensorType]) -> Option<f64> {
+                match self { $( Op::$p(op) => op.flops(ins, outs), )* $( Op::$c(op) => op.flops(ins, outs), )* }
+            }
+        }
+    };
+    (@info $t:ident, $composite:literal) => { OpInfo {
+        name: $t::NAME,
+        signature: $t::SIGNATURE,
+        doc: $t::DOC,
+        attrs: $t::SPECS,
+        arity: (*$t::ARITY.start(), *$t::ARITY.end()),
+        composite: $composite,
+        samples: $t::samples,
+        from_values: |get| Ok(Op::$t($t::from_values(get)?)),
+    } };
+}
+
+op_set! {
+    primitives {
+        Input, StateRead, Const, Iota, RandomBits, Map, Cast, Check, Broadcast, Reshape, Transpose,
+        Slice, Pad, Concat, Gather, ScatterAdd, Reduce, Moments, ArgReduce, Dot, Scan, StopGradient,
+        Fused,
+    }
+    composites {
+        Linear, LeakyRelu, Elu, Gelu, Silu, HardTanh, Softmax, LogSoftmax, CrossEntropy, Mse,
+        Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal,
+    }
+}
+
+impl Op {
+    /// The list's entry of a name that is not a scalar function.
+    pub fn find(name: &str) -> Option<&'static OpInfo> {
+        Op::LIST.iter().find(|i| i.name == name && !Op::INTERNAL.contains(&i.name))
+    }
+
+    /// Operations that no file names: inputs and states have their own sections, a map is named by
+    /// its function, clusters exist after fusion only.
+    pub const INTERNAL: &'static [&'static str] = &["input", "state", "map", "fused"];
+
+    /// All names that a file may use.
+    pub fn names() -> Vec<&'static str> {
+        let listed = Op::LIST.iter().map(|i| i.name).filter(|n| !Op::INTERNAL.contains(n));
+        crate::scalar::ScalarFn::ALL.iter().map(|f| f.name()).chain(listed).collect()
+    }
+}

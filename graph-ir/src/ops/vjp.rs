@@ -1,0 +1,68 @@
+//! What a vector-Jacobian product is written with.
+
+use crate::builder::Builder;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::graph::ValueId;
+use crate::scalar::Scalar;
+use crate::tensor::Tensor;
+
+/// Why an operation has no gradient: one sentence, shown with the node.
+pub type NoGradient = &'static str;
+
+/// The outcome of [`super::OpDef::vjp`].
+#[derive(Debug)]
+pub enum Vjp {
+    /// One gradient an operand; `None` where it is zero (or the operand is not differentiable).
+    Grads(Vec<Option<ValueId>>),
+    /// The composite has no rule of its own: differentiate its expansion.
+    Expand,
+    /// There is none, and why.
+    None(NoGradient),
+}
+
+/// A node seen by its vector-Jacobian product.
+pub struct VjpCx<'a> {
+    /// Where the gradient's nodes go.
+    pub b: &'a mut Builder,
+    /// The node's operands.
+    pub ins: &'a [ValueId],
+    /// The node's results.
+    pub outs: &'a [ValueId],
+    /// Gradients of the results; `None` is zero.
+    pub grads: &'a [Option<ValueId>],
+}
+
+impl VjpCx<'_> {
+    /// The gradient of the only result, which exists or the rule would not be asked.
+    pub fn g(&self) -> ValueId {
+        self.grads[0].expect("rules are asked for live gradients only")
+    }
+
+    /// Gradient of result `k`, zeros where it is absent.
+    pub fn grad_or_zero(&mut self, k: usize) -> Result<ValueId> {
+        match self.grads[k] {
+            Some(g) => Ok(g),
+            None => self.b.zeros_like(self.outs[k]),
+        }
+    }
+}
+
+impl Builder {
+    /// A rank-0 constant.
+    pub fn scalar(&mut self, dtype: DType, value: f64) -> Result<ValueId> {
+        self.constant(Tensor::scalar(dtype, Scalar::F(value)))
+    }
+
+    /// A constant of a value's type and dims.
+    pub fn full_like(&mut self, v: ValueId, value: f64) -> Result<ValueId> {
+        let ty = self.ty(v).clone();
+        let s = self.scalar(ty.dtype, value)?;
+        self.broadcast(s, &ty.dims, &[])
+    }
+
+    /// Zeros of a value's type and dims.
+    pub fn zeros_like(&mut self, v: ValueId) -> Result<ValueId> {
+        self.full_like(v, 0.0)
+    }
+}

@@ -1,0 +1,10 @@
+//! Scalar values and the scalar functions: the one place where an elementwise operation is defined.
+
+pub mod erf;
+mod functions;
+mod table;
+mod value;
+
+pub use functions::{Class, Derivative, Domain, ScalarDef};
+pub use table::ScalarFn;
+pub use value::Scalar;

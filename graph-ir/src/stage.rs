@@ -1,0 +1,84 @@
+//! Which operations may stand in a graph at which stage of compilation.
+
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::ops::Op;
+
+/// A stage of compilation, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// As built or decoded: composites, symbolic dims.
+    Built,
+    /// Canonical forms, differentiated.
+    Canonical,
+    /// Primitives, simplified; dims still symbolic.
+    Simplified,
+    /// Every dim is a number.
+    Bound,
+    /// Grouped into clusters.
+    Fused,
+}
+
+impl Stage {
+    /// Every stage in order.
+    pub const ALL: [Stage; 5] =
+        [Stage::Built, Stage::Canonical, Stage::Simplified, Stage::Bound, Stage::Fused];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Built => "built",
+            Stage::Canonical => "grad",
+            Stage::Simplified => "simplified",
+            Stage::Bound => "bound",
+            Stage::Fused => "fused",
+        }
+    }
+
+    /// Whether an operation may stand at this stage.
+    pub fn allows(self, op: &Op) -> bool {
+        match op {
+            Op::Fused(_) => self == Stage::Fused,
+            Op::StopGradient(_) => self <= Stage::Canonical,
+            op if op.is_composite() => self <= Stage::Canonical,
+            _ => true,
+        }
+    }
+
+    /// Checks a graph against the table.
+    pub fn check(self, graph: &Graph) -> Result<()> {
+        for (id, node) in graph.nodes() {
+            if !self.allows(&node.op) {
+                fail!("{} may not stand at stage `{}`", graph.describe(id), self.name());
+            }
+            let symbolic = self >= Stage::Bound && node.outs().any(|o| graph.ty(o).shape().is_none());
+            if symbolic {
+                fail!("{} has symbolic dims at stage `{}`", graph.describe(id), self.name());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks a graph: operands before users, types as inferred again from nothing.
+pub fn verify(graph: &Graph) -> Result<()> {
+    let mut infer = graph.infer().clone();
+    for (id, node) in graph.nodes() {
+        let describe = || graph.describe(id);
+        if node.ins.iter().any(|v| graph.value(*v).node >= id) {
+            fail!("{} uses a value that is made later", describe());
+        }
+        let ins: Vec<_> = node.ins.iter().map(|v| graph.ty(*v).clone()).collect();
+        if !node.op.arity().contains(&ins.len()) {
+            fail!("{} has {} operands", describe(), ins.len());
+        }
+        let outs = node.op.infer(&ins, &mut infer).map_err(|e| e.at(describe()))?;
+        if !outs.iter().eq(node.outs().map(|o| graph.ty(o))) {
+            fail!("{} does not have the types that are inferred for it", describe());
+        }
+    }
+    if graph.results().iter().any(|r| r.index() >= graph.value_count()) {
+        fail!("a result is not a value of the graph");
+    }
+    Ok(())
+}

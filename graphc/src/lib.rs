@@ -1,0 +1,1 @@
+//! Build or load a computation graph once, compile it, run it many times.

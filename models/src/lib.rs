@@ -1,0 +1,1 @@
+//! Builders of the shipped models and the JSON files that they write.

@@ -1,0 +1,1 @@
+//! Differentiates, rewrites, fuses and lowers graphs to Programs.
