@@ -63,6 +63,18 @@ impl<'b> Scope<'b> {
         Expr { scope: self, id }
     }
 
+    /// Builder calls among the expressions; afterwards [`Scope::expr`] makes their results expressions.
+    ///
+    /// # Errors
+    /// The scope's first error: an earlier one, or that of `f`.
+    pub fn build<R>(&self, f: impl FnOnce(&mut Builder) -> Result<R>) -> Result<R> {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(e) = &inner.error {
+            return Err(e.clone());
+        }
+        f(inner.b).inspect_err(|e| inner.error = Some(e.clone()))
+    }
+
     /// Ends the scope with the first error, if there was one.
     pub fn finish(self) -> Result<()> {
         match self.inner.into_inner().error {

@@ -56,22 +56,28 @@ impl TensorType {
             let names: Vec<_> = DType::ALL.iter().map(|t| t.name()).collect();
             fail!("unknown element type `{name}` in `{text}`; the types are {}", names.join(", "));
         };
-        if dims.len() > MAX_RANK {
-            fail!("`{text}` has {} dims; at most {MAX_RANK} are supported", dims.len());
+        let ty = TensorType { dtype, dims };
+        ty.check_size()?;
+        Ok(ty)
+    }
+
+    /// Checks that a tensor of this type can exist: its rank, no constant size below 0, no overflow of
+    /// the bytes of its constant sizes.
+    pub fn check_size(&self) -> Result<()> {
+        if self.rank() > MAX_RANK {
+            fail!("{self} has {} dims; at most {MAX_RANK} are supported", self.rank());
         }
-        let mut bytes = Some(dtype.size() as i64);
-        for d in &dims {
-            if let Some(v) = d.as_const() {
-                if v < 0 {
-                    fail!("`{text}` has the negative dim {v}");
-                }
-                bytes = bytes.and_then(|b| b.checked_mul(v.max(1)));
+        let mut bytes = Some(self.dtype.size() as i64);
+        for v in self.dims.iter().filter_map(Dim::as_const) {
+            if v < 0 {
+                fail!("{self} has the negative dim {v}");
             }
+            bytes = bytes.and_then(|b| b.checked_mul(v.max(1)));
         }
         if bytes.is_none_or(|b| b > isize::MAX as i64) {
-            fail!("the size of `{text}` overflows; no tensor that large can exist");
+            fail!("the size of {self} overflows; no tensor that large can exist");
         }
-        Ok(TensorType { dtype, dims })
+        Ok(())
     }
 }
 

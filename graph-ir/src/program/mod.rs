@@ -331,4 +331,9 @@ impl Program {
     }
 }
 
+mod dump;
+pub mod reference;
+#[cfg(test)]
+mod tests;
 mod verify;
+mod view;

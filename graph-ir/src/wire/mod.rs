@@ -1,4 +1,30 @@
-//! The file format: versioned JSON with the weights beside it.
+//! The file format: versioned JSON with the weights beside it. `docs/format.md` is its description.
+//!
+//! [`decode`] checks everything and tells all problems at once; [`encode`] writes the canonical form;
+//! [`load`] and [`save`] do so with files, weights included.
 
+mod attrs;
+mod data;
+mod decode;
+mod diagnostic;
+mod encode;
+mod folder;
+mod function;
+mod ids;
 pub mod json;
+mod link;
+mod linker;
+mod migrate;
+mod name;
+mod order;
+pub mod safetensors;
+mod store;
 pub mod suggest;
+mod v1;
+
+pub use decode::{DecodeOptions, Limits, decode};
+pub use diagnostic::Diagnostic;
+pub use encode::{EncodeOptions, INLINE_ELEMENTS, encode, weights_of};
+pub use migrate::{FORMAT, PRODUCER, VERSION};
+pub use name::MAX_NAME;
+pub use store::{LoadError, SaveError, load, load_with, save};

@@ -62,10 +62,12 @@ impl Activation for LeakyRelu {
 
 impl Activation for Elu {
     fn apply<'s>(&self, x: Expr<'s>) -> Expr<'s> {
-        // The exponential sees min(x, 0): where the other branch is taken it must not overflow,
-        // for its gradient would be inf * 0.
-        let negative = x.min(x.zero_like()).op(crate::ops::Map { f: crate::scalar::ScalarFn::Expm1 }, &[]);
-        x.gt(x.zero_like()).select(x, negative * self.alpha.0)
+        // Where the other branch is taken the exponential must not overflow, for its gradient would be
+        // inf * 0. A select and not a min, whose gradient at 0 is half of the one-sided slope alpha.
+        let positive = x.gt(x.zero_like());
+        let clipped = positive.select(x.zero_like(), x);
+        let negative = clipped.op(crate::ops::Map { f: crate::scalar::ScalarFn::Expm1 }, &[]);
+        positive.select(x, negative * self.alpha.0)
     }
 }
 

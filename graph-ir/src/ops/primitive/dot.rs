@@ -48,7 +48,8 @@ impl OpDef for Dot {
         coordinates(&[batches, m, n], |i, at| {
             let a = &a[(at[0] * m + at[1]) * k..][..k];
             let b = &b[at[0] * k * n..];
-            out.set(i, Scalar::F((0..k).map(|l| a[l] * b[l * n + at[2]]).sum()));
+            // Not `sum`, which starts from -0.0.
+            out.set(i, Scalar::F((0..k).fold(0.0, |sum, l| sum + a[l] * b[l * n + at[2]])));
         });
         Ok(vec![out])
     }

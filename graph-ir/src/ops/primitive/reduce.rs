@@ -5,7 +5,7 @@ use crate::attr_enum;
 use crate::builder::Builder;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::expr::Scope;
+use crate::expr::{Expr, Scope};
 use crate::graph::ValueId;
 use crate::op_struct;
 use crate::ops::{OpDef, Sample, Vjp, VjpCx, sample_indices, sample_tensor};
@@ -131,18 +131,22 @@ impl OpDef for Reduce {
                 cx.b.map(ScalarFn::Mul, &[hit, share])?
             }
             ReduceKind::Prod => {
-                // y / x, except that around a single zero only that element has a gradient: the
-                // product of the others.
+                // The product of the other elements. `others` is that of the nonzero ones; of the
+                // zeros among the others, a single one is a factor (so that it has a second
+                // derivative), and more than one leave nothing.
                 let dtype = cx.b.ty(x).dtype;
                 let scope = Scope::new(cx.b);
                 let (xe, ge) = (scope.expr(x), scope.expr(wide));
-                let zero = xe.eq(xe.zero_like());
-                let safe = zero.select(xe.one_like(), xe);
-                let others = safe.reduce(ReduceKind::Prod, &self.axes).unreduce(xe, &self.axes);
-                let zeros = zero.cast(dtype).sum(&self.axes).unreduce(xe, &self.axes);
-                let none = zeros.eq(xe.zero_like()).select(others / safe, xe.zero_like());
-                let single = zeros.eq(xe.one_like()).and(zero).select(others, none);
-                let id = (ge * single).id();
+                let wide_sum = |v: Expr<'_>| v.sum(&self.axes).unreduce(xe, &self.axes).id();
+                let (zero, none, one) = (xe.eq(xe.zero_like()), xe.zero_like(), xe.one_like());
+                let (safe, at_zero) = (zero.select(one, xe), zero.select(xe, none));
+                let others = safe.reduce(ReduceKind::Prod, &self.axes).unreduce(xe, &self.axes) / safe;
+                let zeros = zero.cast(dtype);
+                let other_zeros = scope.expr(wide_sum(zeros)) - zeros;
+                let other_zero = scope.expr(wide_sum(at_zero)) - at_zero;
+                let single = other_zeros.eq(one).select(other_zero * others, none);
+                let product = other_zeros.eq(none).select(others, single);
+                let id = (ge * product).id();
                 scope.finish()?;
                 id
             }
@@ -170,6 +174,12 @@ impl OpDef for Reduce {
                 Sample::constant(Reduce { kind, axes: vec![1] }, vec![sample_indices(&[3, 5], 9, 1)]),
             ]);
         }
+        // Rows with no, one, two and three zeros.
+        let mut zeros = sample_tensor(&[4, 3], 1);
+        for i in [5, 6, 7, 9, 10, 11] {
+            zeros.set(i, Scalar::F(0.0));
+        }
+        all.push(Sample::new(Reduce { kind: ReduceKind::Prod, axes: vec![1] }, vec![zeros]));
         all
     }
 }

@@ -1,0 +1,197 @@
+//! The kernels that are more than a body.
+
+use super::body::Frame;
+use super::{Placement, Writes};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::program::{Dot, Form, Kernel, Loop, Port, Program, Step};
+use crate::scalar::{Scalar, ScalarFn};
+use crate::tensor::Tensor;
+
+/// Runs a step on the contents of its read ports.
+pub(super) fn run(
+    p: &Program,
+    step: &Step,
+    reads: &[&Tensor],
+    writes: &mut Writes<'_>,
+    placement: Placement,
+) -> Result<()> {
+    match &step.kernel {
+        Kernel::Nest(n) => {
+            Frame { step, body: &n.body, rows: &n.rows, cols: &n.cols, acc: None, reads }.run(writes)
+        }
+        Kernel::Dot(d) => {
+            let rows = [&d.batch[..], &[d.m]].concat();
+            let acc = Some(product(p, step, d, reads));
+            Frame { step, body: &d.body, rows: &rows, cols: &[d.n], acc, reads }.run(writes)
+        }
+        Kernel::ArgReduce { max, rows, cols } => {
+            arg_reduce(step, *max, rows, *cols, reads[0], writes);
+            Ok(())
+        }
+        Kernel::Gather { outer, axis, inner, count } => {
+            let at = indices(reads[1], *axis)?;
+            let out = writes.tensor(&step.writes[0]);
+            for o in 0..*outer {
+                for (i, index) in at.iter().enumerate() {
+                    for n in 0..*inner {
+                        out.set((o * count + i) * inner + n, reads[0].get((o * axis + index) * inner + n));
+                    }
+                }
+            }
+            Ok(())
+        }
+        Kernel::ScatterAdd { outer, axis, inner, count } => {
+            let at = indices(reads[1], *axis)?;
+            let out = writes.tensor(&step.writes[0]);
+            // Sums are kept wide and rounded once.
+            let wide = if out.dtype().is_float() { DType::F64 } else { out.dtype() };
+            let mut sums: Vec<Scalar> = (0..reads[0].len()).map(|i| reads[0].get(i)).collect();
+            for o in 0..*outer {
+                for (i, index) in at.iter().enumerate() {
+                    for n in 0..*inner {
+                        let sum = &mut sums[(o * axis + index) * inner + n];
+                        *sum = ScalarFn::Add.eval(&[*sum, reads[2].get((o * count + i) * inner + n)], wide);
+                    }
+                }
+            }
+            sums.into_iter().enumerate().for_each(|(i, sum)| out.set(i, sum));
+            Ok(())
+        }
+        Kernel::Repack { batch, k, n } => {
+            let rows = [&batch[..], &[*k]].concat();
+            repack(p, step, &rows, *n, reads[0], writes);
+            Ok(())
+        }
+        Kernel::Loop(l) => counted_loop(step, l, reads, writes, placement),
+    }
+}
+
+/// The elements of a matrix in f64, row-major over its rows (batch dims included) and columns.
+fn matrix(port: &Port, rows: &[usize], cols: usize, x: &Tensor) -> Vec<f64> {
+    let view = port.view.flatten(Some(rows), Some(&[cols]), rows.len());
+    let (r, c) = view.sizes();
+    (0..r * c).filter_map(|i| view.element(i / c, i % c)).map(|e| x.get(e).as_f64()).collect()
+}
+
+/// The accumulator of every element: sums in f64, rounded once.
+fn product(p: &Program, step: &Step, d: &Dot, reads: &[&Tensor]) -> Tensor {
+    let (m, n, k) = (d.m, d.n, d.k);
+    let a = matrix(&step.reads[0], &[&d.batch[..], &[m]].concat(), k, reads[0]);
+    let rows = [&d.batch[..], &[k]].concat();
+    let b = match p.buffer(step.reads[1].buffer).form {
+        Form::Panels { .. } => reads[1].to_f64(),
+        Form::Dense => matrix(&step.reads[1], &rows, n, reads[1]),
+    };
+    let batches: usize = d.batch.iter().product();
+    let dtype = if reads[0].dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let mut out = Tensor::zeros(dtype, &[batches * m, n]);
+    let mut sums = vec![0.0; n];
+    for row in 0..batches * m {
+        sums.fill(0.0);
+        for l in 0..k {
+            let factor = a[row * k + l];
+            let b = &b[(row / m * k + l) * n..][..n];
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += factor * b;
+            }
+        }
+        for (j, sum) in sums.iter().enumerate() {
+            out.set(row * n + j, Scalar::F(*sum));
+        }
+    }
+    out
+}
+
+fn arg_reduce(step: &Step, max: bool, rows: &[usize], cols: usize, x: &Tensor, writes: &mut Writes<'_>) {
+    let from = step.reads[0].view.flatten(Some(rows), Some(&[cols]), rows.len());
+    let to = step.writes[0].view.flatten(Some(rows), None, rows.len());
+    let out = writes.tensor(&step.writes[0]);
+    let beats = if max { ScalarFn::Gt } else { ScalarFn::Lt };
+    let nan = |s: Scalar| s.as_f64().is_nan();
+    for r in 0..to.sizes().0 {
+        let mut best: Option<(usize, Scalar)> = None;
+        for c in 0..cols {
+            let Some(new) = from.element(r, c).map(|e| x.get(e)) else { continue };
+            let better = best.is_none_or(|(_, old)| {
+                !nan(old) && (nan(new) || beats.eval(&[new, old], x.dtype()).as_bool())
+            });
+            if better {
+                best = Some((c, new));
+            }
+        }
+        if let (Some((c, _)), Some(e)) = (best, to.element(r, 0)) {
+            out.set(e, Scalar::I(c as i128));
+        }
+    }
+}
+
+/// Indices as numbers, all inside the axis.
+fn indices(idx: &Tensor, axis: usize) -> Result<Vec<usize>> {
+    let mut at = Vec::with_capacity(idx.len());
+    for i in 0..idx.len() {
+        let v = idx.get(i).as_int();
+        match usize::try_from(v) {
+            Ok(u) if u < axis => at.push(u),
+            _ => fail!("index {v} is outside 0..{axis}"),
+        }
+    }
+    Ok(at)
+}
+
+fn repack(p: &Program, step: &Step, rows: &[usize], n: usize, x: &Tensor, writes: &mut Writes<'_>) {
+    let flatten = |port: &Port| port.view.flatten(Some(rows), Some(&[n]), rows.len());
+    let from = flatten(&step.reads[0]);
+    let dense = p.buffer(step.writes[0].buffer).form == Form::Dense;
+    let to = dense.then(|| flatten(&step.writes[0]));
+    let out = writes.tensor(&step.writes[0]);
+    let (r, c) = from.sizes();
+    for i in 0..r * c {
+        let target = to.as_ref().map_or(Some(i), |v| v.element(i / c, i % c));
+        if let (Some(e), Some(t)) = (from.element(i / c, i % c), target) {
+            out.set(t, x.get(e));
+        }
+    }
+}
+
+fn counted_loop(
+    step: &Step,
+    l: &Loop,
+    reads: &[&Tensor],
+    writes: &mut Writes<'_>,
+    placement: Placement,
+) -> Result<()> {
+    let body = &*l.body;
+    // Operands take the shapes that the body declares: outside they may lie in another shape.
+    let mut args: Vec<Tensor> = Vec::with_capacity(reads.len());
+    let first_slice = l.invariants + l.carries;
+    for (i, id) in body.inputs.iter().enumerate() {
+        let decl = body.buffer(*id);
+        args.push(match i < first_slice {
+            true => reads[i].clone().reshaped(&decl.shape),
+            false => Tensor::zeros(decl.dtype, &decl.shape),
+        });
+    }
+    for iteration in 0..l.length {
+        let t = if l.reverse { l.length - 1 - iteration } else { iteration };
+        for (stack, slice) in reads.iter().zip(&mut args).skip(first_slice) {
+            let bytes = slice.bytes().len();
+            slice.bytes_mut().copy_from_slice(&stack.bytes()[t * bytes..][..bytes]);
+        }
+        let results = super::run(body, &args, &mut [], &[], placement)?;
+        for (i, result) in results.into_iter().enumerate() {
+            if i < l.carries {
+                args[l.invariants + i] = result;
+            } else {
+                let bytes = result.bytes();
+                let stack = writes.tensor(&step.writes[i]).bytes_mut();
+                stack[t * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
+            }
+        }
+    }
+    for (port, carry) in step.writes.iter().zip(&args[l.invariants..first_slice]) {
+        let out = writes.tensor(port);
+        out.bytes_mut().copy_from_slice(carry.bytes());
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Which elements of a buffer a port touches.
+
+use crate::program::{Body, BufferId, Form, InstOp, Kernel, Level, Port, Program, Step};
+
+/// One of the two lists of ports of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Read,
+    Write,
+}
+
+impl Side {
+    pub fn ports(self, step: &Step) -> &[Port] {
+        match self {
+            Side::Read => &step.reads,
+            Side::Write => &step.writes,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Read => "read",
+            Side::Write => "write",
+        }
+    }
+}
+
+/// What a port's view ranges over.
+#[derive(Clone, Debug)]
+pub(super) enum Domain {
+    /// These sizes, with any strides.
+    Over(Vec<usize>),
+    /// All of the buffer in row-major order, seen as these sizes.
+    Dense(Vec<usize>),
+    /// A packed matrix of these logical sizes; its view says nothing.
+    Packed(Vec<usize>),
+}
+
+fn join(a: &[usize], b: &[usize]) -> Vec<usize> {
+    [a, b].concat()
+}
+
+/// The domain of a port of a step whose ports are as many as its kernel has.
+pub(super) fn domain(p: &Program, step: &Step, side: Side, port: usize) -> Domain {
+    let buffer = p.buffer(side.ports(step)[port].buffer);
+    let packed = matches!(buffer.form, Form::Panels { .. });
+    match (&step.kernel, side, port) {
+        (Kernel::Nest(n), ..) => Domain::Over(join(&n.rows, &n.cols)),
+        (Kernel::Dot(d), Side::Read, 0) => Domain::Over(join(&d.batch, &[d.m, d.k])),
+        (Kernel::Dot(d), Side::Read, 1) if packed => Domain::Packed(join(&d.batch, &[d.k, d.n])),
+        (Kernel::Dot(d), Side::Read, 1) => Domain::Over(join(&d.batch, &[d.k, d.n])),
+        (Kernel::Dot(d), ..) => Domain::Over(join(&d.batch, &[d.m, d.n])),
+        (Kernel::ArgReduce { rows, cols, .. }, Side::Read, _) => Domain::Over(join(rows, &[*cols])),
+        (Kernel::ArgReduce { rows, .. }, Side::Write, _) => Domain::Over(rows.clone()),
+        (Kernel::Repack { batch, k, n }, Side::Write, _) if packed => Domain::Packed(join(batch, &[*k, *n])),
+        (Kernel::Repack { batch, k, n }, ..) => Domain::Over(join(batch, &[*k, *n])),
+        (Kernel::Gather { outer, axis, inner, count }, side, port) => Domain::Dense(match (side, port) {
+            (Side::Read, 0) => vec![*outer, *axis, *inner],
+            (Side::Read, _) => vec![*count],
+            (Side::Write, _) => vec![*outer, *count, *inner],
+        }),
+        (Kernel::ScatterAdd { outer, axis, inner, count }, side, port) => Domain::Dense(match (side, port) {
+            (Side::Read, 1) => vec![*count],
+            (Side::Read, 2) => vec![*outer, *count, *inner],
+            _ => vec![*outer, *axis, *inner],
+        }),
+        (Kernel::Loop(_), ..) if packed => Domain::Packed(buffer.shape.clone()),
+        (Kernel::Loop(_), ..) => Domain::Dense(buffer.shape.clone()),
+    }
+}
+
+/// The body of a step, with its number of row dims.
+pub(super) fn body(step: &Step) -> Option<(&Body, usize)> {
+    match &step.kernel {
+        Kernel::Nest(n) => Some((&n.body, n.rows.len())),
+        Kernel::Dot(d) => Some((&d.body, d.batch.len() + 1)),
+        _ => None,
+    }
+}
+
+/// Whether a level varies over a dim of the domain.
+pub(super) fn varies(level: Level, dim: usize, rows: usize) -> bool {
+    match level {
+        Level::Scalar => false,
+        Level::Row => dim < rows,
+        Level::Col => dim >= rows,
+        Level::Elem => true,
+    }
+}
+
+/// At which level a port is accessed: that of its store, or all of its loads'.
+fn port_level(step: &Step, side: Side, port: usize) -> Level {
+    let Some((body, _)) = body(step) else { return Level::Elem };
+    match side {
+        Side::Read if matches!(step.kernel, Kernel::Dot(_)) && port < 2 => Level::Elem,
+        Side::Read => body
+            .insts
+            .iter()
+            .filter(|i| i.op == InstOp::Load(port))
+            .fold(Level::Scalar, |l, i| l.join(i.level)),
+        Side::Write => body
+            .stores
+            .iter()
+            .filter(|s| s.write == port)
+            .fold(Level::Scalar, |l, s| l.join(body.inst(s.reg).level)),
+    }
+}
+
+/// The elements that a port touches: `offset + sum(coordinate * stride)` over all coordinates.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    pub buffer: BufferId,
+    pub offset: i128,
+    /// Size and stride of every dim.
+    pub dims: Vec<(usize, i128)>,
+}
+
+impl Access {
+    /// Of a port whose view has the rank of its domain.
+    pub fn of(p: &Program, step: &Step, side: Side, port: usize) -> Access {
+        let Port { buffer, view } = &side.ports(step)[port];
+        let sizes = match domain(p, step, side, port) {
+            Domain::Over(sizes) => sizes,
+            Domain::Dense(_) | Domain::Packed(_) => {
+                let count = p.buffer(*buffer).shape.iter().product();
+                return Access { buffer: *buffer, offset: 0, dims: vec![(count, 1)] };
+            }
+        };
+        let level = port_level(step, side, port);
+        let rows = body(step).map_or(0, |(_, rows)| rows);
+        let mut access = Access { buffer: *buffer, offset: view.offset as i128, dims: Vec::new() };
+        for (d, size) in sizes.into_iter().enumerate() {
+            let size = if varies(level, d, rows) { size } else { 1 };
+            let (lo, hi) = view.guard.as_ref().map_or((0, size), |g| (g.lo[d], g.hi[d].min(size)));
+            let stride = view.strides[d] as i128;
+            access.offset = access.offset.saturating_add(stride.saturating_mul(lo as i128));
+            access.dims.push((hi.saturating_sub(lo), stride));
+        }
+        access
+    }
+
+    /// Smallest and largest element; `None` if nothing is touched.
+    pub fn bounds(&self) -> Option<(i128, i128)> {
+        if self.dims.iter().any(|(n, _)| *n == 0) {
+            return None;
+        }
+        let (mut lo, mut hi) = (self.offset, self.offset);
+        for (n, stride) in &self.dims {
+            let reach = stride.saturating_mul(*n as i128 - 1);
+            lo = lo.saturating_add(reach.min(0));
+            hi = hi.saturating_add(reach.max(0));
+        }
+        Some((lo, hi))
+    }
+
+    /// Whether different coordinates always touch different elements. Exact for views that are
+    /// nested blocks, which all that movement operations make are; `false` for others.
+    pub fn injective(&self) -> bool {
+        if self.dims.iter().any(|(n, _)| *n == 0) {
+            return true;
+        }
+        let mut dims: Vec<(i128, i128)> =
+            self.dims.iter().filter(|(n, _)| *n > 1).map(|(n, s)| (s.abs(), *n as i128 - 1)).collect();
+        dims.sort_unstable();
+        let mut reach = 0i128;
+        dims.into_iter().all(|(stride, steps)| {
+            let apart = stride > reach;
+            reach = reach.saturating_add(stride.saturating_mul(steps));
+            apart
+        })
+    }
+}

@@ -1,0 +1,327 @@
+//! Every step alone: its ports, their views, their types.
+
+use super::access::{Access, Domain, Side, body, domain, varies};
+use super::body::{BodyContext, check as check_body};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::program::{BufferKind, Dot, Form, Guard, Kernel, Loop, Nest, Port, Program, Step};
+use crate::tensor::{element_count, row_major};
+
+pub(super) fn check(p: &Program, step: &Step) -> Result<()> {
+    for side in [Side::Read, Side::Write] {
+        for (i, port) in side.ports(step).iter().enumerate() {
+            if port.buffer.index() >= p.buffers.len() {
+                fail!(
+                    "{} port {i} names buffer b{}, but there are {}",
+                    side.name(),
+                    port.buffer.0,
+                    p.buffers.len()
+                );
+            }
+        }
+    }
+    sizes(step)?;
+    arity(step)?;
+    for side in [Side::Read, Side::Write] {
+        for (i, port) in side.ports(step).iter().enumerate() {
+            check_view(p, step, side, i, port).map_err(|e| prefix(e, side, i))?;
+        }
+    }
+    match &step.kernel {
+        Kernel::Nest(n) => nest(p, step, n)?,
+        Kernel::Dot(d) => dot(p, step, d)?,
+        Kernel::ArgReduce { cols, .. } => arg_reduce(p, step, *cols)?,
+        Kernel::Gather { .. } => {
+            same_dtype(p, &step.reads[0], &step.writes[0])?;
+            indices(p, &step.reads[1])?;
+        }
+        Kernel::ScatterAdd { .. } => {
+            same_dtype(p, &step.reads[0], &step.writes[0])?;
+            same_dtype(p, &step.reads[0], &step.reads[2])?;
+            indices(p, &step.reads[1])?;
+            let dtype = p.buffer(step.writes[0].buffer).dtype;
+            if !dtype.is_compute_float() && !dtype.is_int() {
+                fail!("a scatter adds f32, f64 or integers, but not {dtype}");
+            }
+        }
+        Kernel::Repack { .. } => same_dtype(p, &step.reads[0], &step.writes[0])?,
+        Kernel::Loop(l) => counted_loop(p, step, l)?,
+    }
+    for side in [Side::Read, Side::Write] {
+        for i in 0..side.ports(step).len() {
+            check_elements(p, step, side, i).map_err(|e| prefix(e, side, i))?;
+        }
+    }
+    Ok(())
+}
+
+fn prefix(mut e: Error, side: Side, port: usize) -> Error {
+    e.message = format!("{} port {port}: {}", side.name(), e.message);
+    e
+}
+
+/// Iteration domains that can be counted.
+fn sizes(step: &Step) -> Result<()> {
+    let domain = match &step.kernel {
+        Kernel::Nest(n) => [&n.rows[..], &n.cols].concat(),
+        Kernel::Dot(d) => [&d.batch[..], &[d.m, d.n, d.k]].concat(),
+        Kernel::ArgReduce { rows, cols, .. } => [&rows[..], &[*cols]].concat(),
+        Kernel::Gather { outer, axis, inner, count } | Kernel::ScatterAdd { outer, axis, inner, count } => {
+            vec![*outer, *axis, *inner, *count]
+        }
+        Kernel::Repack { batch, k, n } => [&batch[..], &[*k, *n]].concat(),
+        Kernel::Loop(_) => Vec::new(),
+    };
+    // Dims of 0 must not hide an overflow of the others: reduced levels iterate over those alone.
+    let longest: Vec<usize> = domain.iter().map(|d| (*d).max(1)).collect();
+    if element_count(&longest).is_none() {
+        fail!("the domain {domain:?} is too large to iterate over");
+    }
+    Ok(())
+}
+
+/// Number of ports, as far as the kernel fixes it.
+fn arity(step: &Step) -> Result<()> {
+    let (reads, writes) = match &step.kernel {
+        Kernel::Nest(n) => (step.reads.len(), n.body.stores.len()),
+        Kernel::Dot(d) => (step.reads.len().max(2), d.body.stores.len()),
+        Kernel::ArgReduce { .. } | Kernel::Repack { .. } => (1, 1),
+        Kernel::Gather { .. } => (2, 1),
+        Kernel::ScatterAdd { .. } => (3, 1),
+        Kernel::Loop(l) => (l.body.inputs.len(), l.body.outputs.len()),
+    };
+    if (step.reads.len(), step.writes.len()) != (reads, writes) {
+        fail!(
+            "it has {} read and {} write ports, but its kernel has {reads} and {writes}",
+            step.reads.len(),
+            step.writes.len()
+        );
+    }
+    Ok(())
+}
+
+/// The form of the view itself: rank, guard, strides.
+fn check_view(p: &Program, step: &Step, side: Side, i: usize, port: &Port) -> Result<()> {
+    let buffer = p.buffer(port.buffer);
+    let packed = matches!(buffer.form, Form::Panels { .. });
+    let view = &port.view;
+    if let Some(guard) = &view.guard {
+        if side == Side::Write {
+            fail!("a write has no guard");
+        }
+        let Kernel::Nest(n) = &step.kernel else {
+            fail!("only reads of nests have guards; copy the operand first")
+        };
+        check_guard(guard, &[&n.rows[..], &n.cols].concat(), buffer.dtype)?;
+    }
+    match domain(p, step, side, i) {
+        Domain::Packed(sizes) => {
+            if sizes.iter().product::<usize>() != buffer.shape.iter().product::<usize>() {
+                fail!("the packed buffer holds {:?}, but {sizes:?} is asked for", buffer.shape);
+            }
+        }
+        _ if packed => {
+            fail!(
+                "buffer b{} is packed; only a repack writes and only the second operand of a dot reads it",
+                port.buffer.0
+            )
+        }
+        Domain::Over(sizes) => {
+            if view.strides.len() != sizes.len() {
+                fail!(
+                    "the view has {} strides, but the domain {sizes:?} has {} dims",
+                    view.strides.len(),
+                    sizes.len()
+                );
+            }
+            if matches!(step.kernel, Kernel::Dot(_)) && side == Side::Read && i < 2 {
+                let r = sizes.len();
+                if !(r - 2..r).any(|d| view.strides[d] == 1 || sizes[d] <= 1) {
+                    fail!(
+                        "neither of the last two strides {:?} of a dot's operand is 1; copy it first",
+                        &view.strides[r - 2..]
+                    );
+                }
+            }
+        }
+        Domain::Dense(sizes) => {
+            let count = buffer.shape.iter().product::<usize>();
+            if sizes.iter().product::<usize>() != count {
+                fail!(
+                    "{sizes:?} is asked for, but buffer b{} has the shape {:?}",
+                    port.buffer.0,
+                    buffer.shape
+                );
+            }
+            let dense = |shape: &[usize]| {
+                let strides = row_major(shape);
+                view.strides.len() == shape.len()
+                    && (0..shape.len()).all(|d| shape[d] <= 1 || strides[d] == view.strides[d])
+            };
+            if view.offset != 0 || count > 1 && !dense(&sizes) && !dense(&buffer.shape) {
+                fail!("the kernel takes whole dense buffers, but the view is {view:?}; copy it first");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_guard(guard: &Guard, domain: &[usize], dtype: DType) -> Result<()> {
+    if guard.lo.len() != domain.len() || guard.hi.len() != domain.len() {
+        fail!("the guard is not of the domain's rank {}", domain.len());
+    }
+    for (d, size) in domain.iter().enumerate() {
+        if guard.lo[d] > guard.hi[d] || guard.hi[d] > *size {
+            fail!("the guard {}..{} of dim {d} is not inside 0..{size}", guard.lo[d], guard.hi[d]);
+        }
+    }
+    if !super::body::is_of_type(guard.fill, dtype) {
+        fail!("the guard's fill {:?} is not a value of {dtype}", guard.fill);
+    }
+    Ok(())
+}
+
+/// What the view touches: inside the buffer, and for writes each element once.
+fn check_elements(p: &Program, step: &Step, side: Side, i: usize) -> Result<()> {
+    let port = &side.ports(step)[i];
+    let access = Access::of(p, step, side, i);
+    let count = p.buffer(port.buffer).shape.iter().product::<usize>();
+    if let Some((lo, hi)) = access.bounds()
+        && (lo < 0 || hi >= count as i128)
+    {
+        fail!("the view reaches the elements {lo}..={hi}, but buffer b{} has {count}", port.buffer.0);
+    }
+    if side == Side::Write && !access.injective() {
+        fail!("the view {:?} writes some element of buffer b{} twice", port.view.strides, port.buffer.0);
+    }
+    if let (Side::Write, Some((body, rows)), Domain::Over(sizes)) =
+        (side, body(step), domain(p, step, side, i))
+    {
+        for store in body.stores.iter().filter(|s| s.write == i) {
+            let level = body.inst(store.reg).level;
+            for (d, size) in sizes.iter().enumerate() {
+                if *size > 1 && !varies(level, d, rows) && port.view.strides[d] != 0 {
+                    fail!(
+                        "%{} is stored at the level {level:?}, so the stride of dim {d} is 0, but it is {}",
+                        store.reg.0,
+                        port.view.strides[d]
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn nest(p: &Program, step: &Step, n: &Nest) -> Result<()> {
+    check_body(&BodyContext {
+        p,
+        step,
+        body: &n.body,
+        rows: &n.rows,
+        cols: &n.cols,
+        acc: None,
+        first_load: 0,
+    })
+}
+
+fn dot(p: &Program, step: &Step, d: &Dot) -> Result<()> {
+    let (a, b) = (p.buffer(step.reads[0].buffer).dtype, p.buffer(step.reads[1].buffer).dtype);
+    if a != b || !a.is_float() {
+        fail!("a dot takes two operands of one float type, but got {a} and {b}");
+    }
+    let acc = Some(if a == DType::F64 { DType::F64 } else { DType::F32 });
+    let rows = [&d.batch[..], &[d.m]].concat();
+    check_body(&BodyContext { p, step, body: &d.body, rows: &rows, cols: &[d.n], acc, first_load: 2 })
+}
+
+fn arg_reduce(p: &Program, step: &Step, cols: usize) -> Result<()> {
+    let (x, y) = (p.buffer(step.reads[0].buffer), p.buffer(step.writes[0].buffer));
+    if cols == 0 {
+        fail!("there is no largest element of nothing");
+    }
+    if !x.dtype.is_compute_float() && !x.dtype.is_int() {
+        fail!("it takes f32, f64 or integers, but got {}", x.dtype);
+    }
+    if y.dtype != DType::I64 {
+        fail!("it gives i64, but its write buffer is {}", y.dtype);
+    }
+    Ok(())
+}
+
+fn same_dtype(p: &Program, a: &Port, b: &Port) -> Result<()> {
+    let (x, y) = (p.buffer(a.buffer).dtype, p.buffer(b.buffer).dtype);
+    if x != y {
+        fail!(
+            "buffers b{} and b{} have the types {x} and {y}, but the kernel does not convert",
+            a.buffer.0,
+            b.buffer.0
+        );
+    }
+    Ok(())
+}
+
+fn indices(p: &Program, port: &Port) -> Result<()> {
+    let dtype = p.buffer(port.buffer).dtype;
+    if !matches!(dtype, DType::I32 | DType::I64) {
+        fail!("indices are i32 or i64, but buffer b{} is {dtype}", port.buffer.0);
+    }
+    Ok(())
+}
+
+fn counted_loop(p: &Program, step: &Step, l: &Loop) -> Result<()> {
+    let body = &*l.body;
+    let first_slice = l.invariants.saturating_add(l.carries);
+    if body.inputs.len() < first_slice || body.outputs.len() < l.carries {
+        fail!(
+            "the loop has {} invariants and {} carries, but its body {} inputs and {} outputs",
+            l.invariants,
+            l.carries,
+            body.inputs.len(),
+            body.outputs.len()
+        );
+    }
+    if body.buffers.iter().any(|b| matches!(b.kind, BufferKind::State(_) | BufferKind::Staged(_))) {
+        fail!("the loop's body names state or staged buffers; they are invariants of the loop");
+    }
+    for c in 0..l.carries {
+        let (x, y) = (body.buffer(body.inputs[l.invariants + c]), body.buffer(body.outputs[c]));
+        if x.dtype != y.dtype || x.shape != y.shape {
+            fail!("carry {c} goes in as {}{:?} and comes out as {}{:?}", x.dtype, x.shape, y.dtype, y.shape);
+        }
+    }
+    let fits = |what: &str, i: usize, port: &Port, inner: &crate::program::BufferDecl, slices: usize| {
+        let outer = p.buffer(port.buffer);
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        if outer.dtype != inner.dtype || Some(count(&outer.shape)) != count(&inner.shape).checked_mul(slices)
+        {
+            fail!(
+                "{what} {i} of the loop's body is {}{:?}, {slices} times, but buffer b{} is {}{:?}",
+                inner.dtype,
+                inner.shape,
+                port.buffer.0,
+                outer.dtype,
+                outer.shape
+            );
+        }
+        Ok(())
+    };
+    for (i, (port, id)) in step.reads.iter().zip(&body.inputs).enumerate() {
+        let inner = body.buffer(*id);
+        fits("input", i, port, inner, if i < first_slice { 1 } else { l.length })?;
+        let packed = inner.form != Form::Dense || p.buffer(port.buffer).form != Form::Dense;
+        if packed && (i >= l.invariants || inner.form != p.buffer(port.buffer).form) {
+            fail!(
+                "input {i} of the loop's body is packed; only invariants are, and then in the same form outside"
+            );
+        }
+    }
+    for (i, (port, id)) in step.writes.iter().zip(&body.outputs).enumerate() {
+        let inner = body.buffer(*id);
+        fits("output", i, port, inner, if i < l.carries { 1 } else { l.length })?;
+        if inner.form != Form::Dense || p.buffer(port.buffer).form != Form::Dense {
+            fail!("output {i} of the loop's body is packed, but loops write dense buffers");
+        }
+    }
+    Ok(())
+}

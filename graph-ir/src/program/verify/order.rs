@@ -1,0 +1,94 @@
+//! The order of steps: reads after writes, one writer an element, and the commit point.
+
+use super::access::{Access, Side};
+use super::region::{Radix, Region};
+use super::{in_place, place};
+use crate::error::Result;
+use crate::program::{BufferKind, Program, Step};
+
+/// Elements that a step wrote.
+struct Written {
+    step: usize,
+    region: Region,
+}
+
+pub(super) fn check(p: &Program) -> Result<()> {
+    let mut radixes: Vec<Radix> = p.buffers.iter().map(|b| Radix::new(&b.shape)).collect();
+    for step in &p.steps {
+        for access in accesses(p, step, Side::Read).iter().chain(&accesses(p, step, Side::Write)) {
+            radixes[access.buffer.index()].refine_for(access);
+        }
+    }
+    let mut written: Vec<Vec<Written>> = p.buffers.iter().map(|_| Vec::new()).collect();
+    for (i, step) in p.steps.iter().enumerate() {
+        check_step(p, i, step, &radixes, &mut written).map_err(|e| e.at(place(i, step)))?;
+    }
+    for (i, id) in p.outputs.iter().enumerate() {
+        let whole = radixes[id.index()].whole();
+        if !whole.is_covered(written[id.index()].iter().map(|w| &w.region)) {
+            fail!("output {i} (buffer b{}) is not written completely by any step", id.0);
+        }
+    }
+    Ok(())
+}
+
+fn accesses(p: &Program, step: &Step, side: Side) -> Vec<Access> {
+    (0..side.ports(step).len()).map(|i| Access::of(p, step, side, i)).collect()
+}
+
+fn check_step(
+    p: &Program,
+    index: usize,
+    step: &Step,
+    radixes: &[Radix],
+    written: &mut [Vec<Written>],
+) -> Result<()> {
+    if index >= p.commit && step.can_fail() {
+        fail!(
+            "it can fail, but it comes after the commit point {}, where state is written already",
+            p.commit
+        );
+    }
+    let (reads, writes) = (accesses(p, step, Side::Read), accesses(p, step, Side::Write));
+    for (r, read) in reads.iter().enumerate() {
+        let id = read.buffer;
+        let region = radixes[id.index()].region(read);
+        let before = &written[id.index()];
+        match p.buffer(id).kind {
+            BufferKind::Temp | BufferKind::Output(_) => {
+                if !region.is_covered(before.iter().map(|w| &w.region)) {
+                    fail!("read port {r} reads elements of buffer b{} that no earlier step wrote", id.0);
+                }
+            }
+            BufferKind::State(s) => {
+                if let Some(w) = before.iter().find(|w| w.region.overlaps(&region)) {
+                    fail!("read port {r} reads state {s}, which step {} has overwritten", w.step);
+                }
+            }
+            BufferKind::Input(_) | BufferKind::Const(_) | BufferKind::Staged(_) => {}
+        }
+        for (w, write) in writes.iter().enumerate().filter(|(_, w)| w.buffer == id) {
+            if radixes[id.index()].region(write).overlaps(&region) {
+                in_place::check(step, r, w)?;
+            }
+        }
+    }
+    for (w, write) in writes.iter().enumerate() {
+        let id = write.buffer;
+        match p.buffer(id).kind {
+            BufferKind::Input(_) | BufferKind::Const(_) | BufferKind::Staged(_) => {
+                fail!("write port {w} writes buffer b{}, which is read only", id.0);
+            }
+            BufferKind::State(s) if index < p.commit => {
+                fail!("write port {w} writes state {s} before the commit point {}", p.commit);
+            }
+            BufferKind::State(_) | BufferKind::Temp | BufferKind::Output(_) => {}
+        }
+        let region = radixes[id.index()].region(write);
+        if let Some(earlier) = written[id.index()].iter().find(|e| e.region.overlaps(&region)) {
+            fail!("write port {w} writes elements of buffer b{} that step {} wrote", id.0, earlier.step);
+        }
+        written[id.index()].push(Written { step: index, region });
+    }
+    Ok(())
+}

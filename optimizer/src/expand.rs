@@ -1,0 +1,38 @@
+//! Expansion: composites become primitives, in loops' bodies too.
+
+use std::sync::Arc;
+
+use graphc_ir::error::Result;
+use graphc_ir::graph::{Graph, ValueId};
+use graphc_ir::ops::{Op, Scan};
+use graphc_ir::Builder;
+
+/// Replaces every composite by its definition, until none is left, and drops stopped gradients.
+pub fn expand(graph: &Graph) -> Result<Graph> {
+    graph.rebuild(|b, _, node, ins| emit(b, &node.op, ins))
+}
+
+fn emit(b: &mut Builder, op: &Op, ins: &[ValueId]) -> Result<Vec<ValueId>> {
+    match op {
+        Op::StopGradient(_) => Ok(ins.to_vec()),
+        Op::Scan(s) => b.op(Scan { body: Arc::new(expand(&s.body)?), ..s.clone() }, ins),
+        op if !op.is_composite() => b.op(op.clone(), ins),
+        op => {
+            // The definition is written apart, so that the composites in it are expanded as well.
+            let mut inner = Builder::with_infer(b.graph().infer().clone());
+            let args = ins.iter().map(|v| inner.input(b.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+            let outs = op.expand(&mut inner, &args)?.unwrap_or_default();
+            let graph = inner.finish(&outs)?;
+            let mut map: Vec<ValueId> = Vec::with_capacity(graph.value_count());
+            for (_, node) in graph.nodes() {
+                if let Op::Input(input) = &node.op {
+                    map.push(ins[input.index]);
+                    continue;
+                }
+                let operands: Vec<ValueId> = node.ins.iter().map(|v| map[v.index()]).collect();
+                map.extend(emit(b, &node.op, &operands)?);
+            }
+            Ok(graph.results().iter().map(|r| map[r.index()]).collect())
+        }
+    }
+}

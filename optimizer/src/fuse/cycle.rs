@@ -1,0 +1,54 @@
+//! Whether merging two clusters would make the contracted graph cyclic.
+
+use std::collections::BTreeSet;
+
+use graphc_ir::graph::NodeId;
+
+use super::Clusters;
+
+/// A search that sees more nodes than this gives up and forbids the merge.
+const LIMIT: usize = 4096;
+
+/// Whether a path leads from one cluster to the other through something outside both.
+pub(super) fn would_arise(clusters: &Clusters<'_>, a: usize, b: usize) -> bool {
+    let graph = clusters.graph;
+    let inside = |id: NodeId| {
+        let c = clusters.of[id.index()];
+        c == Some(a) || c == Some(b)
+    };
+    // Nodes older than both clusters cannot depend on either.
+    let oldest = clusters.cluster(a).members[0].min(clusters.cluster(b).members[0]);
+    let mut seen: BTreeSet<NodeId> = BTreeSet::new();
+    for id in clusters.cluster(a).members.iter().chain(&clusters.cluster(b).members) {
+        for v in &graph.node(*id).ins {
+            // A renaming directly between members is a link, not something outside.
+            let behind = graph.value(clusters.behind(*v)).node;
+            let source = graph.value(*v).node;
+            if !inside(behind) && source >= oldest {
+                seen.insert(source);
+            }
+        }
+    }
+    // Walk back from what the two read from outside; meeting them again closes a cycle.
+    let mut stack: Vec<NodeId> = seen.iter().copied().collect();
+    while let Some(id) = stack.pop() {
+        // An outside node belongs to a cluster of its own: entering it means entering all of it.
+        let group: &[NodeId] = match clusters.of[id.index()] {
+            Some(c) => &clusters.cluster(c).members,
+            None => &[id],
+        };
+        for v in group.iter().flat_map(|member| &graph.node(*member).ins) {
+            let source = graph.value(*v).node;
+            if inside(source) {
+                return true;
+            }
+            if source >= oldest && seen.insert(source) {
+                stack.push(source);
+            }
+        }
+        if seen.len() > LIMIT {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,249 @@
+//! Fusion: groups nodes into clusters, each of which becomes one step.
+//!
+//! A node joins the clusters of its operands if one sweep over one domain can compute them all
+//! ([`domain`]) and the graph with all clusters contracted stays acyclic ([`cycle`]). Dots gather
+//! epilogues, reductions gather the maps before and after them; row clusters such as softmax,
+//! cross-entropy and their gradients are found so, never by name.
+
+mod build;
+mod cycle;
+pub mod domain;
+
+use std::collections::BTreeSet;
+
+use graphc_ir::error::Result;
+use graphc_ir::graph::{Graph, NodeId, ValueId};
+use graphc_ir::ops::{FuseKind, Op};
+
+use crate::remarks::Remarks;
+use domain::{analyze, renames_axes};
+
+/// What fusion may do.
+#[derive(Clone, Copy, Debug)]
+pub struct FuseOptions {
+    /// Off: every computing node becomes a cluster of its own.
+    pub enabled: bool,
+    /// Largest number of operands and results of a cluster.
+    pub max_ports: usize,
+}
+
+/// More nodes than this in one cluster only press on registers.
+const MAX_MEMBERS: usize = 96;
+
+/// A group of nodes on its way to become a step.
+#[derive(Clone, Debug)]
+struct Cluster {
+    /// Members in topological order.
+    members: Vec<NodeId>,
+    /// The dot whose epilogue the others are.
+    anchor: Option<NodeId>,
+}
+
+/// The clustering of a graph.
+pub(crate) struct Clusters<'g> {
+    graph: &'g Graph,
+    users: Vec<Vec<NodeId>>,
+    /// Cluster of every node; merged clusters forward to their heir.
+    of: Vec<Option<usize>>,
+    list: Vec<Option<Cluster>>,
+    is_result: Vec<bool>,
+    max_ports: usize,
+}
+
+/// Whether a node computes, and so becomes part of a cluster.
+fn computes(op: &Op) -> bool {
+    matches!(op, Op::Map(_) | Op::Cast(_) | Op::Check(_) | Op::Reduce(_) | Op::Moments(_) | Op::RandomBits(_) | Op::Iota(_))
+}
+
+impl<'g> Clusters<'g> {
+    fn new(graph: &'g Graph, max_ports: usize) -> Clusters<'g> {
+        let mut users = vec![Vec::new(); graph.value_count()];
+        for (id, node) in graph.nodes() {
+            for v in &node.ins {
+                users[v.index()].push(id);
+            }
+        }
+        let mut is_result = vec![false; graph.value_count()];
+        for r in graph.results() {
+            is_result[r.index()] = true;
+        }
+        Clusters { graph, users, of: vec![None; graph.len()], list: Vec::new(), is_result, max_ports }
+    }
+
+    fn cluster(&self, c: usize) -> &Cluster {
+        self.list[c].as_ref().expect("merged clusters are not referred to")
+    }
+
+    /// The value behind operations that only rename axes.
+    fn behind(&self, mut v: ValueId) -> ValueId {
+        loop {
+            let node = self.graph.def(v);
+            if !renames_axes(self.graph, node) {
+                return v;
+            }
+            v = node.ins[0];
+        }
+    }
+
+    /// The cluster that makes an operand, seen through renamed axes.
+    fn producer(&self, v: ValueId) -> Option<usize> {
+        self.of[self.graph.value(self.behind(v)).node.index()]
+    }
+
+    fn open(&mut self, id: NodeId, anchor: Option<NodeId>) -> usize {
+        self.of[id.index()] = Some(self.list.len());
+        self.list.push(Some(Cluster { members: vec![id], anchor }));
+        self.list.len() - 1
+    }
+
+    /// The nodes of clusters together, with the renamings between them, in order.
+    fn with_links(&self, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let mut all = members.clone();
+        for id in members {
+            for v in &self.graph.node(*id).ins {
+                let source = self.graph.value(self.behind(*v)).node;
+                if members.contains(&source) || self.is_inline(source) {
+                    let mut at = self.graph.value(*v).node;
+                    while at != source {
+                        all.insert(at);
+                        at = self.graph.value(self.graph.node(at).ins[0]).node;
+                    }
+                    if self.is_inline(source) {
+                        all.insert(source);
+                    }
+                }
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Constants of one element are part of the code that uses them.
+    fn is_inline(&self, id: NodeId) -> bool {
+        matches!(&self.graph.node(id).op, Op::Const(c) if c.value.shape().is_empty())
+    }
+
+    /// Tries to make one cluster of two; says why not.
+    fn merge(&mut self, into: usize, other: usize) -> std::result::Result<(), &'static str> {
+        let (a, b) = (self.cluster(into), self.cluster(other));
+        if a.members.len() + b.members.len() > MAX_MEMBERS {
+            return Err("the cluster would be too large");
+        }
+        let anchor = match (a.anchor, b.anchor) {
+            (Some(_), Some(_)) => return Err("two dots"),
+            (x, y) => x.or(y),
+        };
+        let members: BTreeSet<NodeId> = a.members.iter().chain(&b.members).copied().collect();
+        let linked = self.with_links(&members);
+        analyze(self.graph, &linked, anchor)?;
+        if self.ports(&members) > self.max_ports {
+            return Err("the step would have too many operands");
+        }
+        if cycle::would_arise(self, into, other) {
+            return Err("a value between them is computed outside");
+        }
+        for id in &members {
+            self.of[id.index()] = Some(into);
+        }
+        self.list[other] = None;
+        self.list[into] = Some(Cluster { members: members.into_iter().collect(), anchor });
+        Ok(())
+    }
+
+    fn ports(&self, members: &BTreeSet<NodeId>) -> usize {
+        let mut reads: BTreeSet<ValueId> = BTreeSet::new();
+        let mut writes = 0;
+        for id in members {
+            let node = self.graph.node(*id);
+            reads.extend(node.ins.iter().filter(|v| !members.contains(&self.graph.value(self.behind(**v)).node)));
+            writes += node.outs().filter(|o| self.needed_outside(*o, members)).count();
+        }
+        reads.len() + writes
+    }
+
+    /// Whether a member's result is used by anything but members.
+    fn needed_outside(&self, v: ValueId, members: &BTreeSet<NodeId>) -> bool {
+        if self.is_result[v.index()] {
+            return true;
+        }
+        self.users[v.index()].iter().any(|u| {
+            if members.contains(u) {
+                return false;
+            }
+            let node = self.graph.node(*u);
+            // A renaming inside the cluster is no use of its own.
+            !renames_axes(self.graph, node) || self.needed_outside(node.out(0), members)
+        })
+    }
+}
+
+/// Groups the nodes of a bound graph of primitives into clusters.
+pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Result<Graph> {
+    let mut clusters = Clusters::new(graph, options.max_ports);
+    for (id, node) in graph.nodes() {
+        let anchor = matches!(node.op, Op::Dot(_)).then_some(id);
+        if anchor.is_none() && !computes(&node.op) {
+            continue;
+        }
+        let mut home = clusters.open(id, anchor);
+        if !options.enabled || anchor.is_some() {
+            continue;
+        }
+        // The latest dot first: a map with two possible anchors joins the later one.
+        let mut candidates: Vec<usize> = node.ins.iter().filter_map(|v| clusters.producer(*v)).collect();
+        candidates.sort_unstable_by_key(|c| {
+            let cluster = clusters.cluster(*c);
+            (cluster.anchor.is_none(), std::cmp::Reverse(cluster.anchor), std::cmp::Reverse(*c))
+        });
+        candidates.dedup();
+        for c in candidates {
+            match clusters.merge(c, home) {
+                Ok(()) => home = c,
+                Err(reason) => remarks.missed("fuse", || {
+                    format!("{} stays apart from its operand's cluster: {reason}", graph.describe(id))
+                }),
+            }
+        }
+    }
+    if options.enabled {
+        merge_siblings(&mut clusters);
+    }
+    build::rebuild(&clusters, |kind, members| {
+        remarks.applied("fuse", || {
+            let names: Vec<String> = members.iter().map(|m| graph.describe(*m)).collect();
+            format!("one {} of {}", if kind == FuseKind::Dot { "dot" } else { "nest" }, names.join(", "))
+        });
+    })
+}
+
+/// Merges clusters over one domain that read the same value: one pass over it instead of two.
+fn merge_siblings(clusters: &mut Clusters<'_>) {
+    for v in 0..clusters.graph.value_count() {
+        let mut readers: Vec<usize> =
+            clusters.users[v].iter().filter_map(|u| clusters.of[u.index()]).collect();
+        // Users of a renamed value read the same memory.
+        for u in clusters.users[v].clone() {
+            let node = clusters.graph.node(u);
+            if renames_axes(clusters.graph, node) {
+                let next = &clusters.users[node.out(0).index()];
+                readers.extend(next.iter().filter_map(|u| clusters.of[u.index()]));
+            }
+        }
+        readers.sort_unstable();
+        readers.dedup();
+        readers.retain(|c| clusters.cluster(*c).anchor.is_none());
+        let wide = |clusters: &Clusters<'_>, c: usize| {
+            let members: BTreeSet<NodeId> = clusters.cluster(c).members.iter().copied().collect();
+            analyze(clusters.graph, &clusters.with_links(&members), None).map(|d| d.sizes)
+        };
+        let mut i = 0;
+        while i + 1 < readers.len() {
+            let (a, b) = (readers[i], readers[i + 1]);
+            let same = matches!((wide(clusters, a), wide(clusters, b)), (Ok(x), Ok(y)) if x == y && !x.is_empty());
+            if a != b && same && clusters.merge(a, b).is_ok() {
+                readers.remove(i + 1);
+            } else {
+                i += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Arithmetic identities that hold for NaN and infinities too.
+
+use graphc_ir::ops::{Cast, Op, ReduceKind};
+use graphc_ir::scalar::ScalarFn::{self, Add, Div, Mul, Neg, Relu, Select, Sub};
+use graphc_ir::{DType, ValueId};
+
+use super::pattern::{broadcast, example, is, literal, other_than, unary};
+use super::{Exactness, Outcome, Rule};
+
+fn function(op: &Op) -> Option<ScalarFn> {
+    match op {
+        Op::Map(m) => Some(m.f),
+        _ => None,
+    }
+}
+
+fn keep(v: ValueId) -> Outcome {
+    Outcome::Replace(vec![v])
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        name: "identity-operand",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let b = &*cx.b;
+            let same = match function(&node.op) {
+                // x + 0 gives +0 for -0: the sign of a zero, which this class allows.
+                Some(Add) => other_than(b, ins, 0.0),
+                Some(Mul) => other_than(b, ins, 1.0),
+                Some(Sub) if is(b, ins[1], 0.0) => Some(ins[0]),
+                Some(Div) if is(b, ins[1], 1.0) => Some(ins[0]),
+                _ => None,
+            };
+            Ok(same.map_or(Outcome::No, keep))
+        },
+        example: || {
+            example(&[&[3, 5]], |b, x| {
+                let one = b.full_like(x[0], 1.0)?;
+                let p = b.map(Mul, &[one, x[0]])?;
+                b.map(ScalarFn::Exp, &[p])
+            })
+        },
+    },
+    Rule {
+        name: "double-negation",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            if function(&node.op) != Some(Neg) {
+                return Ok(Outcome::No);
+            }
+            Ok(unary(cx.b, ins[0], Neg).map_or(Outcome::No, keep))
+        },
+        example: || {
+            example(&[&[3, 5]], |b, x| {
+                let n = b.map(Neg, &[x[0]])?;
+                let p = b.map(Neg, &[n])?;
+                b.map(ScalarFn::Exp, &[p])
+            })
+        },
+    },
+    Rule {
+        name: "negated-operand",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let (f, kept, negated) = match function(&node.op) {
+                Some(Add) => match (unary(cx.b, ins[0], Neg), unary(cx.b, ins[1], Neg)) {
+                    (_, Some(y)) => (Sub, ins[0], y),
+                    (Some(x), _) => (Sub, ins[1], x),
+                    _ => return Ok(Outcome::No),
+                },
+                Some(Sub) => match unary(cx.b, ins[1], Neg) {
+                    Some(y) => (Add, ins[0], y),
+                    None => return Ok(Outcome::No),
+                },
+                _ => return Ok(Outcome::No),
+            };
+            cx.map(f, &[kept, negated])
+        },
+        example: || {
+            example(&[&[3, 5], &[3, 5]], |b, x| {
+                let n = b.map(Neg, &[x[1]])?;
+                b.map(Add, &[x[0], n])
+            })
+        },
+    },
+    Rule {
+        name: "division-by-power-of-two",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            if function(&node.op) != Some(Div) || !cx.b.ty(ins[0]).dtype.is_compute_float() {
+                return Ok(Outcome::No);
+            }
+            let Some(d) = literal(cx.b, ins[1]) else { return Ok(Outcome::No) };
+            let (d, r) = (d.as_f64(), 1.0 / d.as_f64());
+            // Only then is the reciprocal exact, in f32 too.
+            let power = d.is_normal() && d.abs().log2().fract() == 0.0 && d.abs().log2().abs() < 100.0;
+            if !power {
+                return Ok(Outcome::No);
+            }
+            let r = cx.b.full_like(ins[0], r)?;
+            cx.map(Mul, &[ins[0], r])
+        },
+        example: || {
+            example(&[&[3, 5]], |b, x| {
+                let four = b.full_like(x[0], 4.0)?;
+                b.map(Div, &[x[0], four])
+            })
+        },
+    },
+    Rule {
+        name: "cast-to-own-type",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Cast(c) = &node.op else { return Ok(Outcome::No) };
+            Ok(if cx.b.ty(ins[0]).dtype == c.to { keep(ins[0]) } else { Outcome::No })
+        },
+        example: || {
+            example(&[&[3]], |b, x| {
+                let c = b.op1(Cast { to: DType::F32 }, &[x[0]])?;
+                b.map(ScalarFn::Exp, &[c])
+            })
+        },
+    },
+    Rule {
+        name: "relu-of-relu",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let twice = function(&node.op) == Some(Relu) && unary(cx.b, ins[0], Relu).is_some();
+            Ok(if twice { keep(ins[0]) } else { Outcome::No })
+        },
+        example: || {
+            example(&[&[3]], |b, x| {
+                let r = b.map(Relu, &[x[0]])?;
+                b.map(Relu, &[r])
+            })
+        },
+    },
+    Rule {
+        name: "select-of-equals",
+        exactness: Exactness::Exact,
+        apply: |_, node, ins| {
+            let same = function(&node.op) == Some(Select) && ins[1] == ins[2];
+            Ok(if same { keep(ins[1]) } else { Outcome::No })
+        },
+        example: || {
+            example(&[&[3], &[3]], |b, x| {
+                let c = b.map(ScalarFn::Lt, &[x[0], x[1]])?;
+                let s = b.map(Select, &[c, x[0], x[0]])?;
+                b.map(ScalarFn::Exp, &[s])
+            })
+        },
+    },
+    Rule {
+        name: "extreme-of-broadcast",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Reduce(r) = &node.op else { return Ok(Outcome::No) };
+            if !matches!(r.kind, ReduceKind::Max | ReduceKind::Min) {
+                return Ok(Outcome::No);
+            }
+            let Some((x, added)) = broadcast(cx.b, ins[0]) else { return Ok(Outcome::No) };
+            // Over nothing the result is the identity, so the repetition must be known to happen.
+            let dims = &cx.b.ty(ins[0]).dims;
+            if added != r.axes || added.iter().any(|a| dims[*a].as_const().is_none_or(|d| d < 1)) {
+                return Ok(Outcome::No);
+            }
+            Ok(keep(x))
+        },
+        example: || {
+            example(&[&[3]], |b, x| {
+                let dims = [graphc_ir::Dim::from(3usize), graphc_ir::Dim::from(5usize)];
+                let w = b.broadcast(x[0], &dims, &[0])?;
+                let m = b.reduce(ReduceKind::Max, w, &[1])?;
+                b.map(ScalarFn::Exp, &[m])
+            })
+        },
+    },
+    Rule {
+        name: "sum-of-broadcast",
+        exactness: Exactness::Rounds,
+        apply: |cx, node, ins| {
+            let Op::Reduce(r) = &node.op else { return Ok(Outcome::No) };
+            let Some((x, added)) = broadcast(cx.b, ins[0]) else { return Ok(Outcome::No) };
+            if r.kind != ReduceKind::Sum || added != r.axes {
+                return Ok(Outcome::No);
+            }
+            let dims = cx.b.ty(ins[0]).dims.clone();
+            let sizes: Option<Vec<i64>> = added.iter().map(|a| dims[*a].as_const()).collect();
+            let Some(sizes) = sizes else {
+                return Ok(Outcome::Rejected("the number of repetitions is not known yet"));
+            };
+            // Of nothing the sum is 0, whatever is repeated (infinity, too).
+            if sizes.contains(&0) {
+                return Ok(Outcome::No);
+            }
+            let n = cx.b.full_like(x, sizes.iter().map(|s| *s as f64).product())?;
+            cx.map(Mul, &[x, n])
+        },
+        example: || {
+            example(&[&[3]], |b, x| {
+                let dims = [graphc_ir::Dim::from(3usize), graphc_ir::Dim::from(5usize)];
+                let w = b.broadcast(x[0], &dims, &[0])?;
+                b.sum(w, &[1])
+            })
+        },
+    },
+];

@@ -1,0 +1,279 @@
+//! Movement operations: composed, dropped where they move nothing, and hoisted out of maps.
+
+use graphc_ir::ops::{Broadcast, Map, Op, Pad, Reduce, Slice, Transpose};
+use graphc_ir::scalar::ScalarFn;
+use graphc_ir::{Dim, ValueId};
+
+use super::pattern::{example, literal};
+use super::{Context, Exactness, Outcome, Rule};
+
+fn keep(v: ValueId) -> Outcome {
+    Outcome::Replace(vec![v])
+}
+
+fn dims(sizes: &[usize]) -> Vec<Dim> {
+    sizes.iter().map(|d| Dim::from(*d)).collect()
+}
+
+fn operand(cx: &Context<'_>, v: ValueId) -> (Op, Vec<ValueId>) {
+    let node = cx.b.graph().def(v);
+    (node.op.clone(), node.ins.clone())
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        name: "moves-nothing",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Some(x) = ins.first() else { return Ok(Outcome::No) };
+            let same_dims = cx.b.ty(*x).dims == cx.old.ty(node.out(0)).dims;
+            let nothing = match &node.op {
+                Op::Reshape(_) | Op::Broadcast(_) | Op::Slice(_) | Op::Pad(_) => same_dims,
+                Op::Transpose(t) => t.perm.iter().copied().eq(0..t.perm.len()),
+                Op::Concat(_) => ins.len() == 1,
+                Op::Reduce(r) => r.axes.is_empty(),
+                _ => false,
+            };
+            Ok(if nothing { keep(*x) } else { Outcome::No })
+        },
+        example: || {
+            example(&[&[3, 5]], |b, x| {
+                let t = b.op1(Transpose { perm: vec![0, 1] }, &[x[0]])?;
+                b.map(ScalarFn::Exp, &[t])
+            })
+        },
+    },
+    Rule {
+        name: "reshape-of-reshape",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Reshape(outer) = &node.op else { return Ok(Outcome::No) };
+            match operand(cx, ins[0]) {
+                (Op::Reshape(_), from) => Ok(keep(cx.b.reshape(from[0], &outer.dims)?)),
+                _ => Ok(Outcome::No),
+            }
+        },
+        example: || {
+            example(&[&[6]], |b, x| {
+                let r = b.reshape(x[0], &dims(&[2, 3]))?;
+                b.reshape(r, &dims(&[3, 2]))
+            })
+        },
+    },
+    Rule {
+        name: "transpose-of-transpose",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Transpose(outer) = &node.op else { return Ok(Outcome::No) };
+            let (Op::Transpose(inner), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
+            let perm: Vec<usize> = outer.perm.iter().map(|p| inner.perm[*p]).collect();
+            Ok(keep(cx.b.transpose(from[0], &perm)?))
+        },
+        example: || {
+            example(&[&[2, 3, 5]], |b, x| {
+                let t = b.transpose(x[0], &[1, 0, 2])?;
+                b.transpose(t, &[2, 1, 0])
+            })
+        },
+    },
+    Rule {
+        name: "broadcast-of-broadcast",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Broadcast(outer) = &node.op else { return Ok(Outcome::No) };
+            let (Op::Broadcast(inner), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
+            let axes = inner.axes.iter().map(|a| outer.axes[*a]).collect();
+            let op = Broadcast { dims: outer.dims.clone(), axes };
+            Ok(keep(cx.b.op1(op, &[from[0]])?))
+        },
+        example: || {
+            example(&[&[3]], |b, x| {
+                let w = b.broadcast(x[0], &dims(&[3, 5]), &[0])?;
+                b.broadcast(w, &dims(&[2, 3, 5]), &[1, 2])
+            })
+        },
+    },
+    Rule {
+        name: "moved-constant",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            if !matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_)) {
+                return Ok(Outcome::No);
+            }
+            let Some(value) = literal(cx.b, ins[0]) else { return Ok(Outcome::No) };
+            let ty = cx.old.ty(node.out(0)).clone();
+            if !matches!(cx.b.graph().def(ins[0]).op, Op::Broadcast(_)) {
+                return Ok(Outcome::No);
+            }
+            let c = cx.b.constant(graphc_ir::Tensor::scalar(ty.dtype, value))?;
+            Ok(keep(cx.b.broadcast(c, &ty.dims, &[])?))
+        },
+        example: || {
+            example(&[&[5, 3]], |b, x| {
+                let one = b.scalar(graphc_ir::DType::F32, 2.0)?;
+                let w = b.broadcast(one, &dims(&[3, 5]), &[])?;
+                let t = b.transpose(w, &[1, 0])?;
+                b.map(ScalarFn::Add, &[x[0], t])
+            })
+        },
+    },
+    Rule {
+        name: "slice-of-slice",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Slice(outer) = &node.op else { return Ok(Outcome::No) };
+            let (Op::Slice(inner), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
+            let shift = |v: &[Dim]| -> graphc_ir::Result<Vec<Dim>> {
+                v.iter().zip(&inner.starts).map(|(d, s)| Ok(d.add(s)?)).collect()
+            };
+            let op = Slice { starts: shift(&outer.starts)?, limits: shift(&outer.limits)? };
+            Ok(keep(cx.b.op1(op, &[from[0]])?))
+        },
+        example: || {
+            example(&[&[9]], |b, x| {
+                let s = b.op1(Slice { starts: dims(&[2]), limits: dims(&[8]) }, &[x[0]])?;
+                b.op1(Slice { starts: dims(&[1]), limits: dims(&[4]) }, &[s])
+            })
+        },
+    },
+    Rule {
+        name: "slice-of-pad",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Slice(s) = &node.op else { return Ok(Outcome::No) };
+            let (Op::Pad(p), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
+            let inner = cx.b.ty(from[0]).dims.clone();
+            let whole = s.starts == p.lo
+                && s.limits.iter().zip(&p.lo).zip(&inner).all(|((l, lo), d)| lo.add(d).is_ok_and(|e| e == *l));
+            Ok(if whole { keep(from[0]) } else { Outcome::No })
+        },
+        example: || {
+            example(&[&[3]], |b, x| {
+                let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                let p = b.op1(pad, &[x[0]])?;
+                let s = b.op1(Slice { starts: dims(&[2]), limits: dims(&[5]) }, &[p])?;
+                b.map(ScalarFn::Exp, &[s])
+            })
+        },
+    },
+    Rule {
+        name: "reduce-over-size-one",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Reduce(r) = &node.op else { return Ok(Outcome::No) };
+            let ty = cx.b.ty(ins[0]).clone();
+            let narrow = r.axes.iter().all(|a| ty.dims[*a].as_const() == Some(1));
+            if r.axes.is_empty() || !narrow {
+                return Ok(Outcome::No);
+            }
+            let kept = cx.old.ty(node.out(0)).dims.clone();
+            Ok(keep(cx.b.reshape(ins[0], &kept)?))
+        },
+        example: || example(&[&[3, 1]], |b, x| b.sum(x[0], &[1])),
+    },
+    Rule {
+        name: "reduce-of-reduce",
+        exactness: Exactness::Rounds,
+        apply: |cx, node, ins| {
+            let Op::Reduce(outer) = &node.op else { return Ok(Outcome::No) };
+            let (Op::Reduce(inner), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
+            if inner.kind != outer.kind {
+                return Ok(Outcome::No);
+            }
+            let old = cx.old.def(node.ins[0]);
+            if matches!(old.op, Op::Reduce(_)) && cx.uses[node.ins[0].index()] > 1 {
+                return Ok(Outcome::Rejected("the inner result is used elsewhere, too"));
+            }
+            let rank = cx.b.ty(from[0]).rank();
+            let kept: Vec<usize> = (0..rank).filter(|a| !inner.axes.contains(a)).collect();
+            let mut axes: Vec<usize> = inner.axes.clone();
+            axes.extend(outer.axes.iter().map(|a| kept[*a]));
+            axes.sort_unstable();
+            Ok(keep(cx.b.op1(Reduce { kind: inner.kind, axes }, &[from[0]])?))
+        },
+        example: || {
+            example(&[&[3, 5, 2]], |b, x| {
+                let s = b.sum(x[0], &[1])?;
+                b.sum(s, &[1])
+            })
+        },
+    },
+    Rule {
+        name: "hoist-broadcast",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Map(m) = &node.op else { return Ok(Outcome::No) };
+            // f(broadcast x, broadcast y, constant) = broadcast f(x, y, constant).
+            let mut pattern: Option<Broadcast> = None;
+            for v in ins {
+                if literal(cx.b, *v).is_some() {
+                    continue;
+                }
+                match (&cx.b.graph().def(*v).op, &pattern) {
+                    (Op::Broadcast(op), None) => pattern = Some(op.clone()),
+                    (Op::Broadcast(op), Some(p)) if op == p => {}
+                    _ => return Ok(Outcome::No),
+                }
+            }
+            let all_literal = pattern.is_none();
+            let target = cx.old.ty(node.out(0)).dims.clone();
+            if all_literal && target.is_empty() {
+                return Ok(Outcome::No);
+            }
+            let axes = pattern.as_ref().map(|p| p.axes.clone()).unwrap_or_default();
+            let inner: Vec<Dim> = match &pattern {
+                Some(p) => p.axes.iter().map(|a| p.dims[*a].clone()).collect(),
+                None => Vec::new(),
+            };
+            let mut operands = Vec::new();
+            for v in ins {
+                operands.push(match literal(cx.b, *v) {
+                    Some(value) => {
+                        let dtype = cx.b.ty(*v).dtype;
+                        let c = cx.b.constant(graphc_ir::Tensor::scalar(dtype, value))?;
+                        cx.b.broadcast(c, &inner, &[])?
+                    }
+                    None => cx.b.graph().def(*v).ins[0],
+                });
+            }
+            let y = cx.b.op1(Map { f: m.f }, &operands)?;
+            Ok(keep(cx.b.broadcast(y, &target, &axes)?))
+        },
+        example: || {
+            example(&[&[5], &[5]], |b, x| {
+                let p = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                let q = b.broadcast(x[1], &dims(&[3, 5]), &[1])?;
+                b.map(ScalarFn::Mul, &[p, q])
+            })
+        },
+    },
+    Rule {
+        name: "unit-reshape-of-broadcast",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            // A reshape that only adds or drops dims of size 1 after a broadcast is one broadcast.
+            let Op::Reshape(r) = &node.op else { return Ok(Outcome::No) };
+            let (Op::Broadcast(inner), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
+            let one = Dim::from(1usize);
+            let wide = |v: &[Dim]| (0..v.len()).filter(|d| v[*d] != one).collect::<Vec<_>>();
+            let (a, b) = (wide(&inner.dims), wide(&r.dims));
+            let same = a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| inner.dims[*x] == r.dims[*y]);
+            let from_dims = cx.b.ty(from[0]).dims.clone();
+            if !same || from_dims.contains(&one) {
+                return Ok(Outcome::No);
+            }
+            let place = |axis: usize| a.iter().position(|x| *x == axis).map(|i| b[i]);
+            let Some(axes) = inner.axes.iter().map(|x| place(*x)).collect::<Option<Vec<_>>>() else {
+                return Ok(Outcome::No);
+            };
+            Ok(keep(cx.b.broadcast(from[0], &r.dims, &axes)?))
+        },
+        example: || {
+            example(&[&[5], &[3, 1, 5]], |b, x| {
+                let w = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                let r = b.reshape(w, &dims(&[3, 1, 5]))?;
+                b.map(ScalarFn::Mul, &[x[1], r])
+            })
+        },
+    },
+];

@@ -1,0 +1,128 @@
+//! Loops: results that nobody uses leave the body, and loops over the same operands become one.
+
+use std::sync::Arc;
+
+use graphc_ir::error::Result;
+use graphc_ir::graph::{Graph, Node, ValueId};
+use graphc_ir::ops::{Op, Scan};
+use graphc_ir::scalar::ScalarFn;
+use graphc_ir::{Builder, DType, Dim, TensorType};
+
+use super::{Context, Exactness, Outcome, Rule};
+
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        name: "unused-stack",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Scan(op) = &node.op else { return Ok(Outcome::No) };
+            let used: Vec<bool> = node.outs().map(|o| cx.uses[o.index()] > 0).collect();
+            if used[op.carries..].iter().all(|u| *u) {
+                return Ok(Outcome::No);
+            }
+            let kept: Vec<usize> = (0..used.len()).filter(|i| *i < op.carries || used[*i]).collect();
+            let mut b = Builder::with_infer(op.body.infer().clone());
+            let inputs = copy_inputs(&mut b, &op.body)?;
+            let results = b.inline(&op.body, &inputs)?;
+            let results: Vec<ValueId> = kept.iter().map(|i| results[*i]).collect();
+            let body = tidy(&b.finish(&results)?)?;
+            let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
+            // Dropped results are unused, so any value of the node stands in for them.
+            let replace = (0..used.len()).map(|i| match kept.iter().position(|k| *k == i) {
+                Some(k) => Ok(outs[k]),
+                None => {
+                    let ty = cx.old.ty(node.out(i)).clone();
+                    let zero = cx.b.scalar(ty.dtype, 0.0)?;
+                    cx.b.broadcast(zero, &ty.dims, &[])
+                }
+            });
+            Ok(Outcome::Replace(replace.collect::<Result<_>>()?))
+        },
+        example: || {
+            let (op, mut b, ins) = accumulate(true)?;
+            let outs = b.op(op, &ins)?;
+            b.finish(&outs[..1])
+        },
+    },
+    Rule {
+        name: "merge-loops",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Scan(op) = &node.op else { return Ok(Outcome::No) };
+            let twins = twins(cx, op, node);
+            if twins.len() < 2 {
+                return Ok(Outcome::No);
+            }
+            // The same order for every twin, so that all become one node.
+            let mut b = Builder::with_infer(op.body.infer().clone());
+            let inputs = copy_inputs(&mut b, &op.body)?;
+            let n = op.carries;
+            let mut results: Vec<ValueId> = Vec::new();
+            for twin in twins {
+                let own = b.inline(&twin.body, &inputs)?;
+                if results.is_empty() {
+                    results.extend(&own[..n]);
+                } else if results[..n] != own[..n] {
+                    return Ok(Outcome::Rejected("the loops carry different values"));
+                }
+                for r in &own[n..] {
+                    if !results[n..].contains(r) {
+                        results.push(*r);
+                    }
+                }
+            }
+            let own = b.inline(&op.body, &inputs)?;
+            let place = |r: &ValueId| results[n..].iter().position(|x| x == r).map(|i| n + i);
+            let places: Option<Vec<usize>> = own[n..].iter().map(place).collect();
+            let Some(places) = places else { return Ok(Outcome::No) };
+            let body = tidy(&b.finish(&results)?)?;
+            let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
+            Ok(Outcome::Replace((0..n).chain(places).map(|p| outs[p]).collect()))
+        },
+        example: || {
+            let (one, mut b, ins) = accumulate(false)?;
+            let (two, _, _) = accumulate(true)?;
+            let x = b.op(one, &ins)?;
+            let y = b.op(two, &ins)?;
+            let sum = b.map(ScalarFn::Add, &[x[0], y[0]])?;
+            b.finish(&[sum, y[1]])
+        },
+    },
+];
+
+/// The loops over the same operands, this one included, in order.
+fn twins<'a>(cx: &Context<'a>, op: &Scan, node: &Node) -> Vec<&'a Scan> {
+    let same = |n: &'a Node| match &n.op {
+        Op::Scan(other)
+            if n.ins == node.ins
+                && (other.carries, other.stacks, other.reverse) == (op.carries, op.stacks, op.reverse)
+                && other.length == op.length =>
+        {
+            Some(other)
+        }
+        _ => None,
+    };
+    cx.old.nodes().filter_map(|(_, n)| same(n)).collect()
+}
+
+fn copy_inputs(b: &mut Builder, body: &Graph) -> Result<Vec<ValueId>> {
+    body.inputs().iter().map(|v| b.input(body.ty(*v).clone())).collect()
+}
+
+fn tidy(graph: &Graph) -> Result<Graph> {
+    graph.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+}
+
+/// s' = s + x over a stack of three, perhaps with every s stacked.
+fn accumulate(history: bool) -> Result<(Scan, Builder, Vec<ValueId>)> {
+    let ty = TensorType::fixed(DType::F32, &[2]);
+    let mut body = Builder::new();
+    let (s, x) = (body.input(ty.clone())?, body.input(ty.clone())?);
+    let next = body.map(ScalarFn::Add, &[s, x])?;
+    let results = if history { vec![next, s] } else { vec![next] };
+    let body = Arc::new(body.finish(&results)?);
+    let op = Scan { body, carries: 1, stacks: 1, reverse: false, length: Dim::from(3usize) };
+    let mut b = Builder::new();
+    let ins = vec![b.input(ty)?, b.input(TensorType::fixed(DType::F32, &[3, 2]))?];
+    Ok((op, b, ins))
+}
