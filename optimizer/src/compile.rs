@@ -40,9 +40,15 @@ pub struct Compiled {
     pub prepare: Option<Staged>,
 }
 
-/// Groups the nodes of a bound graph into clusters.
-pub fn fuse_graph(graph: &Graph, target: &dyn Target, options: &CompileOptions, remarks: &mut Remarks) -> Result<Graph> {
-    let fuse_options = FuseOptions { enabled: options.fusion, max_ports: target.caps().max_ports };
+/// Groups the nodes of a bound graph, whose first `outputs` results are outputs, into clusters.
+pub fn fuse_graph(
+    graph: &Graph,
+    outputs: usize,
+    target: &dyn Target,
+    options: &CompileOptions,
+    remarks: &mut Remarks,
+) -> Result<Graph> {
+    let fuse_options = FuseOptions { enabled: options.fusion, max_ports: target.caps().max_ports, outputs };
     let fused = fuse::fuse(graph, fuse_options, remarks)?;
     Stage::Fused.check(&fused)?;
     Ok(fused)
@@ -68,8 +74,12 @@ pub fn compile_fused(
 }
 
 /// Compiles a loop's body.
-pub(crate) fn compile_body(graph: &Graph, target: &dyn Target, options: &CompileOptions) -> Result<VerifiedProgram> {
-    let fused = fuse_graph(graph, target, options, &mut Remarks::default())?;
+pub(crate) fn compile_body(
+    graph: &Graph,
+    target: &dyn Target,
+    options: &CompileOptions,
+) -> Result<VerifiedProgram> {
+    let fused = fuse_graph(graph, graph.results().len(), target, options, &mut Remarks::default())?;
     let program = lower::lower(&fused, fused.results().len(), &[], target, options)?;
     plan(program, &plan_options(target, options))?.verify()
 }

@@ -134,7 +134,7 @@ pub fn compile(
 ) -> Result<Compiled> {
     let bound = bind(graph, binding, options, remarks)?;
     let compile_options = limited(options);
-    let fused = compile::fuse_graph(&bound, target, &compile_options, remarks)?;
+    let fused = compile::fuse_graph(&bound, function.outputs.len(), target, &compile_options, remarks)?;
     compile::compile_fused(&fused, function.outputs.len(), &function.updates, target, &compile_options)
 }
 
@@ -161,5 +161,5 @@ pub fn at_stage(
     if stage == Stage::Bound {
         return Ok(bound);
     }
-    compile::fuse_graph(&bound, target, &limited(options), remarks)
+    compile::fuse_graph(&bound, function.outputs.len(), target, &limited(options), remarks)
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use graphc_ir::Builder;
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, ValueId};
 use graphc_ir::ops::{Op, Scan};
-use graphc_ir::Builder;
 
 /// Replaces every composite by its definition, until none is left, and drops stopped gradients.
 pub fn expand(graph: &Graph) -> Result<Graph> {

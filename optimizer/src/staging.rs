@@ -38,10 +38,8 @@ pub(crate) fn split(program: Program) -> Result<(Program, Option<Staged<Program>
     let mut movable = vec![false; program.steps.len()];
     let mut unstable: BTreeSet<BufferId> = BTreeSet::new();
     for (i, step) in program.steps.iter().enumerate() {
-        let reads_stable = step
-            .reads
-            .iter()
-            .all(|p| stable_buffer[p.buffer.index()] && !unstable.contains(&p.buffer));
+        let reads_stable =
+            step.reads.iter().all(|p| stable_buffer[p.buffer.index()] && !unstable.contains(&p.buffer));
         let writes_temps = step.writes.iter().all(|p| program.buffer(p.buffer).kind == BufferKind::Temp);
         movable[i] = reads_stable && writes_temps && !step.can_fail();
         for p in &step.writes {

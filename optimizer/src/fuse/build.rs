@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use graphc_ir::Builder;
 use graphc_ir::error::Result;
-use graphc_ir::graph::{Graph, NodeId, ValueId};
-use graphc_ir::ops::{FuseKind, Fused};
+use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
+use graphc_ir::ops::{FuseKind, Fused, Op};
 use graphc_ir::origin::Origins;
 
 use super::Clusters;
+use super::domain::renames_axes;
 
 /// Emits the clusters in an order that the contracted graph allows.
 pub(super) fn rebuild(clusters: &Clusters<'_>, made: impl FnMut(FuseKind, &[NodeId])) -> Result<Graph> {
@@ -27,7 +28,17 @@ pub(super) fn rebuild(clusters: &Clusters<'_>, made: impl FnMut(FuseKind, &[Node
     }
     // Depth first over units (a cluster or a lone node), iteratively: a unit is emitted once all
     // units that it reads from are.
-    for (id, _) in graph.nodes().filter(|(id, _)| live[id.index()]) {
+    // Renamings and constants are emitted where something outside the clusters asks for them.
+    let on_demand = |id: NodeId, node: &Node| {
+        clusters.inline[id.index()] || renames_axes(graph, node) || matches!(node.op, Op::Const(_))
+    };
+    let wanted: Vec<NodeId> = graph
+        .nodes()
+        .filter(|(id, node)| live[id.index()] && !on_demand(*id, node))
+        .map(|(id, _)| id)
+        .chain(graph.results().iter().map(|r| graph.value(*r).node))
+        .collect();
+    for id in wanted {
         let mut stack = vec![id];
         while let Some(at) = stack.last().copied() {
             if emitter.done[at.index()] {
@@ -54,19 +65,10 @@ pub(super) fn rebuild(clusters: &Clusters<'_>, made: impl FnMut(FuseKind, &[Node
 
 /// The values that a unit reads from outside, in order of first use.
 fn external_reads(clusters: &Clusters<'_>, unit: &[NodeId]) -> Vec<ValueId> {
-    let graph = clusters.graph;
-    if clusters.of[unit[0].index()].is_none() {
-        return graph.node(unit[0]).ins.clone();
+    match clusters.of[unit[0].index()] {
+        None => clusters.graph.node(unit[0]).ins.clone(),
+        Some(_) => clusters.reads(&unit.iter().copied().collect()),
     }
-    let members: BTreeSet<NodeId> = unit.iter().copied().collect();
-    let inner: BTreeSet<NodeId> = clusters.with_links(&members).into_iter().collect();
-    let mut reads = Vec::new();
-    for v in inner.iter().flat_map(|id| &graph.node(*id).ins) {
-        if !inner.contains(&graph.value(*v).node) && !reads.contains(v) {
-            reads.push(*v);
-        }
-    }
-    reads
 }
 
 struct Emitter<'c, 'g, F> {

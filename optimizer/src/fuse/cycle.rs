@@ -18,17 +18,10 @@ pub(super) fn would_arise(clusters: &Clusters<'_>, a: usize, b: usize) -> bool {
     };
     // Nodes older than both clusters cannot depend on either.
     let oldest = clusters.cluster(a).members[0].min(clusters.cluster(b).members[0]);
-    let mut seen: BTreeSet<NodeId> = BTreeSet::new();
-    for id in clusters.cluster(a).members.iter().chain(&clusters.cluster(b).members) {
-        for v in &graph.node(*id).ins {
-            // A renaming directly between members is a link, not something outside.
-            let behind = graph.value(clusters.behind(*v)).node;
-            let source = graph.value(*v).node;
-            if !inside(behind) && source >= oldest {
-                seen.insert(source);
-            }
-        }
-    }
+    let members: BTreeSet<NodeId> =
+        clusters.cluster(a).members.iter().chain(&clusters.cluster(b).members).copied().collect();
+    let reads = clusters.reads(&members).into_iter().map(|v| graph.value(v).node);
+    let mut seen: BTreeSet<NodeId> = reads.filter(|source| *source >= oldest).collect();
     // Walk back from what the two read from outside; meeting them again closes a cycle.
     let mut stack: Vec<NodeId> = seen.iter().copied().collect();
     while let Some(id) = stack.pop() {

@@ -106,7 +106,14 @@ pub fn fold_axes(op: &Op) -> Option<&[usize]> {
 /// Finds the domain of nodes (in topological order), or why there is none.
 ///
 /// With an anchor the domain is that of a dot: its result's dims, the last one the only column.
-pub fn analyze(graph: &Graph, members: &[NodeId], anchor: Option<NodeId>) -> Result<Domain, Rejected> {
+///
+/// `stored` says which values are needed outside.
+pub fn analyze(
+    graph: &Graph,
+    members: &[NodeId],
+    anchor: Option<NodeId>,
+    stored: &dyn Fn(ValueId) -> bool,
+) -> Result<Domain, Rejected> {
     let mut classes = Classes { parent: Vec::new(), size: Vec::new(), first: BTreeMap::new() };
     for id in members {
         let node = graph.node(*id);
@@ -170,10 +177,10 @@ pub fn analyze(graph: &Graph, members: &[NodeId], anchor: Option<NodeId>) -> Res
     let mut domain = Domain { sizes, cols: 0, axes };
     if let Some(anchor) = anchor {
         domain.cols = 1 << (domain.sizes.len() - 1);
-        check_dot(graph, members, anchor, &domain)?;
+        check_dot(graph, members, anchor, &domain, stored)?;
     } else {
         domain.cols = choose_columns(graph, members, &domain);
-        check_sweep(graph, members, &domain)?;
+        check_sweep(graph, members, &domain, stored)?;
     }
     Ok(domain)
 }
@@ -296,9 +303,9 @@ fn choose_columns(graph: &Graph, members: &[NodeId], domain: &Domain) -> AxisSet
             return if removed & last != 0 { removed } else { *to };
         }
     }
-    let whole = folds.iter().any(|(id, from, to)| {
-        *from == all && *to == 0 && matches!(graph.node(*id).op, Op::Moments(_))
-    });
+    let whole = folds
+        .iter()
+        .any(|(id, from, to)| *from == all && *to == 0 && matches!(graph.node(*id).op, Op::Moments(_)));
     if whole {
         return all;
     }
@@ -316,7 +323,12 @@ fn choose_columns(graph: &Graph, members: &[NodeId], domain: &Domain) -> AxisSet
 
 /// Checks that one sweep suffices: values vary over all axes, the rows, the columns, or nothing;
 /// folds remove rows or columns; and what is folded down the columns never returns to a row.
-fn check_sweep(graph: &Graph, members: &[NodeId], domain: &Domain) -> Result<(), Rejected> {
+fn check_sweep(
+    graph: &Graph,
+    members: &[NodeId],
+    domain: &Domain,
+    stored: &dyn Fn(ValueId) -> bool,
+) -> Result<(), Rejected> {
     let (all, cols) = (domain.all(), domain.cols);
     let rows = all & !cols;
     let mut post: BTreeMap<ValueId, bool> = BTreeMap::new();
@@ -341,8 +353,8 @@ fn check_sweep(graph: &Graph, members: &[NodeId], domain: &Domain) -> Result<(),
         }
         for o in node.outs() {
             let set = domain.set(o);
-            if set != all && set != rows && set != cols && set != 0 {
-                return Err("a value over part of the rows or columns");
+            if stored(o) && set != all && set != rows && set != cols && set != 0 {
+                return Err("a result over part of the rows or columns");
             }
             if after && set & rows != 0 {
                 return Err("the result of a fold down the columns would return to the rows");
@@ -353,19 +365,23 @@ fn check_sweep(graph: &Graph, members: &[NodeId], domain: &Domain) -> Result<(),
     Ok(())
 }
 
-/// Checks a dot's epilogue: maps over the whole result, no folds.
-fn check_dot(graph: &Graph, members: &[NodeId], anchor: NodeId, domain: &Domain) -> Result<(), Rejected> {
+/// Checks a dot's epilogue: elementwise work that gives whole results, no folds.
+fn check_dot(
+    graph: &Graph,
+    members: &[NodeId],
+    anchor: NodeId,
+    domain: &Domain,
+    stored: &dyn Fn(ValueId) -> bool,
+) -> Result<(), Rejected> {
     let wide = domain.sizes.iter().enumerate().filter(|(_, s)| **s != 1).fold(0, |s, (a, _)| s | 1 << a);
     for id in members.iter().filter(|id| **id != anchor) {
         let node = graph.node(*id);
-        if matches!(node.op, Op::Const(_)) {
-            continue;
-        }
-        if !matches!(node.op, Op::Map(_) | Op::Cast(_)) && !renames_axes(graph, node) {
+        let elementwise = matches!(node.op, Op::Map(_) | Op::Cast(_) | Op::Const(_) | Op::Iota(_));
+        if !elementwise && !renames_axes(graph, node) {
             return Err("only elementwise work may follow a dot");
         }
-        if node.outs().any(|o| domain.set(o) != wide) {
-            return Err("an epilogue works on whole results");
+        if node.outs().any(|o| stored(o) && domain.set(o) != wide) {
+            return Err("an epilogue gives whole results");
         }
     }
     Ok(())

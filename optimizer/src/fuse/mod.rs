@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, NodeId, ValueId};
 use graphc_ir::ops::{FuseKind, Op};
+use graphc_ir::scalar::Class;
 
 use crate::remarks::Remarks;
 use domain::{analyze, renames_axes};
@@ -25,6 +26,8 @@ pub struct FuseOptions {
     pub enabled: bool,
     /// Largest number of operands and results of a cluster.
     pub max_ports: usize,
+    /// Results of the graph from this one on are assigned to state.
+    pub outputs: usize,
 }
 
 /// More nodes than this in one cluster only press on registers.
@@ -47,16 +50,27 @@ pub(crate) struct Clusters<'g> {
     of: Vec<Option<usize>>,
     list: Vec<Option<Cluster>>,
     is_result: Vec<bool>,
+    is_update: Vec<bool>,
+    inline: Vec<bool>,
     max_ports: usize,
 }
 
 /// Whether a node computes, and so becomes part of a cluster.
 fn computes(op: &Op) -> bool {
-    matches!(op, Op::Map(_) | Op::Cast(_) | Op::Check(_) | Op::Reduce(_) | Op::Moments(_) | Op::RandomBits(_) | Op::Iota(_))
+    matches!(
+        op,
+        Op::Map(_)
+            | Op::Cast(_)
+            | Op::Check(_)
+            | Op::Reduce(_)
+            | Op::Moments(_)
+            | Op::RandomBits(_)
+            | Op::Iota(_)
+    )
 }
 
 impl<'g> Clusters<'g> {
-    fn new(graph: &'g Graph, max_ports: usize) -> Clusters<'g> {
+    fn new(graph: &'g Graph, options: FuseOptions) -> Clusters<'g> {
         let mut users = vec![Vec::new(); graph.value_count()];
         for (id, node) in graph.nodes() {
             for v in &node.ins {
@@ -64,10 +78,41 @@ impl<'g> Clusters<'g> {
             }
         }
         let mut is_result = vec![false; graph.value_count()];
-        for r in graph.results() {
+        let mut is_update = vec![false; graph.value_count()];
+        for (i, r) in graph.results().iter().enumerate() {
             is_result[r.index()] = true;
+            is_update[r.index()] |= i >= options.outputs;
         }
-        Clusters { graph, users, of: vec![None; graph.len()], list: Vec::new(), is_result, max_ports }
+        let inline = vec![false; graph.len()];
+        let (of, max_ports) = (vec![None; graph.len()], options.max_ports);
+        let mut clusters =
+            Clusters { graph, users, of, list: Vec::new(), is_result, is_update, inline, max_ports };
+        clusters.find_inline(options.enabled);
+        clusters
+    }
+
+    /// Marks nodes that are computed again wherever they are used: constants of one element, and
+    /// (with fusion) coordinates and comparisons, which cost less than the memory they would take.
+    fn find_inline(&mut self, enabled: bool) {
+        for i in (0..self.graph.len()).rev() {
+            let node = self.graph.node(NodeId(i as u32));
+            let cheap = match &node.op {
+                Op::Const(c) => c.value.shape().is_empty(),
+                Op::Iota(_) => enabled,
+                Op::Map(m) => enabled && m.f.def().class == Class::Compare,
+                _ => false,
+            };
+            self.inline[i] = cheap && (matches!(node.op, Op::Const(_)) || self.feeds_clusters(node.out(0)));
+        }
+    }
+
+    /// Whether a value is used by computing nodes alone.
+    fn feeds_clusters(&self, v: ValueId) -> bool {
+        !self.is_result[v.index()]
+            && self.users[v.index()].iter().all(|u| {
+                let node = self.graph.node(*u);
+                computes(&node.op) || (renames_axes(self.graph, node) && self.feeds_clusters(node.out(0)))
+            })
     }
 
     fn cluster(&self, c: usize) -> &Cluster {
@@ -85,9 +130,21 @@ impl<'g> Clusters<'g> {
         }
     }
 
-    /// The cluster that makes an operand, seen through renamed axes.
-    fn producer(&self, v: ValueId) -> Option<usize> {
-        self.of[self.graph.value(self.behind(v)).node.index()]
+    /// The clusters that make a node's operands, seen through renamed axes and inline nodes.
+    fn producers(&self, id: NodeId) -> Vec<usize> {
+        let mut stack = vec![id];
+        let mut found = Vec::new();
+        while let Some(id) = stack.pop() {
+            for v in &self.graph.node(id).ins {
+                let source = self.graph.value(self.behind(*v)).node;
+                if self.inline[source.index()] {
+                    stack.push(source);
+                } else {
+                    found.extend(self.of[source.index()]);
+                }
+            }
+        }
+        found
     }
 
     fn open(&mut self, id: NodeId, anchor: Option<NodeId>) -> usize {
@@ -96,30 +153,41 @@ impl<'g> Clusters<'g> {
         self.list.len() - 1
     }
 
-    /// The nodes of clusters together, with the renamings between them, in order.
+    /// The members with the inline nodes that they use and the renamings between them all, in order.
     fn with_links(&self, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let mut all = members.clone();
-        for id in members {
-            for v in &self.graph.node(*id).ins {
+        let mut stack: Vec<NodeId> = members.iter().copied().collect();
+        while let Some(id) = stack.pop() {
+            for v in &self.graph.node(id).ins {
                 let source = self.graph.value(self.behind(*v)).node;
-                if members.contains(&source) || self.is_inline(source) {
-                    let mut at = self.graph.value(*v).node;
-                    while at != source {
-                        all.insert(at);
-                        at = self.graph.value(self.graph.node(at).ins[0]).node;
-                    }
-                    if self.is_inline(source) {
-                        all.insert(source);
-                    }
+                let inline = self.inline[source.index()];
+                if !inline && !members.contains(&source) {
+                    continue;
+                }
+                let mut at = self.graph.value(*v).node;
+                while at != source {
+                    all.insert(at);
+                    at = self.graph.value(self.graph.node(at).ins[0]).node;
+                }
+                if inline && all.insert(source) {
+                    stack.push(source);
                 }
             }
         }
         all.into_iter().collect()
     }
 
-    /// Constants of one element are part of the code that uses them.
-    fn is_inline(&self, id: NodeId) -> bool {
-        matches!(&self.graph.node(id).op, Op::Const(c) if c.value.shape().is_empty())
+    /// The values that members and their inline nodes read from outside.
+    fn reads(&self, members: &BTreeSet<NodeId>) -> Vec<ValueId> {
+        let inner: BTreeSet<NodeId> = self.with_links(members).into_iter().collect();
+        let mut reads = Vec::new();
+        let mut seen = BTreeSet::new();
+        for v in inner.iter().flat_map(|id| &self.graph.node(*id).ins) {
+            if !inner.contains(&self.graph.value(*v).node) && seen.insert(*v) {
+                reads.push(*v);
+            }
+        }
+        reads
     }
 
     /// Tries to make one cluster of two; says why not.
@@ -133,8 +201,13 @@ impl<'g> Clusters<'g> {
             (x, y) => x.or(y),
         };
         let members: BTreeSet<NodeId> = a.members.iter().chain(&b.members).copied().collect();
+        let checks = |id: &NodeId| matches!(self.graph.node(*id).op, Op::Check(_));
+        let updates = |id: &NodeId| self.graph.node(*id).outs().any(|o| self.is_update[o.index()]);
+        if members.iter().any(checks) && members.iter().any(updates) {
+            return Err("a step that can fail assigns no state");
+        }
         let linked = self.with_links(&members);
-        analyze(self.graph, &linked, anchor)?;
+        analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
         if self.ports(&members) > self.max_ports {
             return Err("the step would have too many operands");
         }
@@ -150,14 +223,14 @@ impl<'g> Clusters<'g> {
     }
 
     fn ports(&self, members: &BTreeSet<NodeId>) -> usize {
-        let mut reads: BTreeSet<ValueId> = BTreeSet::new();
-        let mut writes = 0;
-        for id in members {
-            let node = self.graph.node(*id);
-            reads.extend(node.ins.iter().filter(|v| !members.contains(&self.graph.value(self.behind(**v)).node)));
-            writes += node.outs().filter(|o| self.needed_outside(*o, members)).count();
-        }
-        reads.len() + writes
+        let writes =
+            |id: &NodeId| self.graph.node(*id).outs().filter(|o| self.needed_outside(*o, members)).count();
+        self.reads(members).len() + members.iter().map(writes).sum::<usize>()
+    }
+
+    /// Whether a value is a member's and needed outside.
+    fn stored(&self, v: ValueId, members: &BTreeSet<NodeId>) -> bool {
+        members.contains(&self.graph.value(v).node) && self.needed_outside(v, members)
     }
 
     /// Whether a member's result is used by anything but members.
@@ -169,19 +242,21 @@ impl<'g> Clusters<'g> {
             if members.contains(u) {
                 return false;
             }
+            // A renaming or an inline node is no use of its own: its users are.
             let node = self.graph.node(*u);
-            // A renaming inside the cluster is no use of its own.
-            !renames_axes(self.graph, node) || self.needed_outside(node.out(0), members)
+            let passes = self.inline[u.index()] || renames_axes(self.graph, node);
+            !passes || self.needed_outside(node.out(0), members)
         })
     }
 }
 
 /// Groups the nodes of a bound graph of primitives into clusters.
 pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Result<Graph> {
-    let mut clusters = Clusters::new(graph, options.max_ports);
+    debug_assert!(options.outputs <= graph.results().len());
+    let mut clusters = Clusters::new(graph, options);
     for (id, node) in graph.nodes() {
         let anchor = matches!(node.op, Op::Dot(_)).then_some(id);
-        if anchor.is_none() && !computes(&node.op) {
+        if (anchor.is_none() && !computes(&node.op)) || clusters.inline[id.index()] {
             continue;
         }
         let mut home = clusters.open(id, anchor);
@@ -189,7 +264,7 @@ pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Resul
             continue;
         }
         // The latest dot first: a map with two possible anchors joins the later one.
-        let mut candidates: Vec<usize> = node.ins.iter().filter_map(|v| clusters.producer(*v)).collect();
+        let mut candidates = clusters.producers(id);
         candidates.sort_unstable_by_key(|c| {
             let cluster = clusters.cluster(*c);
             (cluster.anchor.is_none(), std::cmp::Reverse(cluster.anchor), std::cmp::Reverse(*c))
@@ -233,12 +308,14 @@ fn merge_siblings(clusters: &mut Clusters<'_>) {
         readers.retain(|c| clusters.cluster(*c).anchor.is_none());
         let wide = |clusters: &Clusters<'_>, c: usize| {
             let members: BTreeSet<NodeId> = clusters.cluster(c).members.iter().copied().collect();
-            analyze(clusters.graph, &clusters.with_links(&members), None).map(|d| d.sizes)
+            let stored = |v| clusters.stored(v, &members);
+            analyze(clusters.graph, &clusters.with_links(&members), None, &stored).map(|d| d.sizes)
         };
         let mut i = 0;
         while i + 1 < readers.len() {
             let (a, b) = (readers[i], readers[i + 1]);
-            let same = matches!((wide(clusters, a), wide(clusters, b)), (Ok(x), Ok(y)) if x == y && !x.is_empty());
+            let same =
+                matches!((wide(clusters, a), wide(clusters, b)), (Ok(x), Ok(y)) if x == y && !x.is_empty());
             if a != b && same && clusters.merge(a, b).is_ok() {
                 readers.remove(i + 1);
             } else {

@@ -48,8 +48,10 @@ fn batch_norm(
 ) -> Result<(ValueId, [(usize, ValueId); 2])> {
     let state = |v: ValueId| match &graph.def(v).op {
         Op::StateRead(read) => Ok(read.index),
-        _ => Err(Error::new("the running statistics are not state variables, so training cannot update them")
-            .help("use the mode `frozen`")),
+        _ => {
+            Err(Error::new("the running statistics are not state variables, so training cannot update them")
+                .help("use the mode `frozen`"))
+        }
     };
     let (mean_state, var_state) = (state(node.ins[3])?, state(node.ins[4])?);
     let outs = b.op(BatchNorm { axis: op.axis, eps: op.eps }, &ins[..3])?;

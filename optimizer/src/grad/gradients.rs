@@ -24,7 +24,11 @@ pub fn gradients(b: &mut Builder, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<
     }
     for v in wrt {
         if !b.ty(*v).dtype.is_compute_float() {
-            fail!("there is no gradient with respect to {}: it is {}, not f32 or f64", describe(b, *v), b.ty(*v));
+            fail!(
+                "there is no gradient with respect to {}: it is {}, not f32 or f64",
+                describe(b, *v),
+                b.ty(*v)
+            );
         }
     }
     // Between leaves and the loss everything may be rewritten; what lies between must stay as it is.

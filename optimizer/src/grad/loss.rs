@@ -85,7 +85,9 @@ fn target(b: &mut Builder, ty: TensorType) -> Result<ValueId> {
 fn logits(b: &Builder, value: ValueId, output: &str) -> Result<ValueId> {
     let ty = b.ty(value);
     if !ty.dtype.is_compute_float() || ty.rank() == 0 {
-        fail!("cross_entropy takes an output of type f32 or f64 with classes on its last axis, but `{output}` is {ty}");
+        fail!(
+            "cross_entropy takes an output of type f32 or f64 with classes on its last axis, but `{output}` is {ty}"
+        );
     }
     let last = ty.rank() - 1;
     let def = b.graph().def(value);
@@ -100,7 +102,9 @@ fn logits(b: &Builder, value: ValueId, output: &str) -> Result<ValueId> {
         _ => return Ok(value),
     };
     if axis != last {
-        let problem = format!("cross_entropy takes classes on the last axis, but `{output}` is a softmax over axis {axis} of {ty}");
+        let problem = format!(
+            "cross_entropy takes classes on the last axis, but `{output}` is a softmax over axis {axis} of {ty}"
+        );
         return Err(Error::new(problem).help("transpose the output"));
     }
     Ok(softmax.ins[0])

@@ -26,10 +26,10 @@ use graphc_ir::tensor::Tensor;
 use graphc_ir::types::TensorType;
 
 pub use gradients::gradients;
-use loss::did_you_mean;
 pub use loss::TARGET;
-use replay::named;
+use loss::did_you_mean;
 pub use replay::canonical;
+use replay::named;
 pub use spec::{Loss, Mode, Sgd, TrainingSpec};
 
 /// Name of the state variable that holds the learning rate.
@@ -93,7 +93,11 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
 fn find_function<'m>(module: &'m Module, name: &str) -> Result<&'m Function> {
     module.functions.get(name).ok_or_else(|| {
         let names: Vec<&str> = module.functions.keys().map(String::as_str).collect();
-        Error::new(format!("the module has no function `{name}`")).help(did_you_mean("functions", name, &names))
+        Error::new(format!("the module has no function `{name}`")).help(did_you_mean(
+            "functions",
+            name,
+            &names,
+        ))
     })
 }
 
@@ -117,29 +121,41 @@ fn check_names(module: &Module, function: &Function, spec: &TrainingSpec) -> Res
 fn trained(module: &Module, function: &Function, spec: &TrainingSpec) -> Result<Vec<usize>> {
     let reads = reads(function);
     let mut wrt = match &spec.wrt {
-        None => reads.iter().copied().filter(|i| module.state[*i].role == StateRole::Param).collect::<Vec<_>>(),
+        None => {
+            reads.iter().copied().filter(|i| module.state[*i].role == StateRole::Param).collect::<Vec<_>>()
+        }
         Some(names) => names.iter().map(|name| find_state(module, name)).collect::<Result<_>>()?,
     };
     wrt.sort_unstable();
     wrt.dedup();
     if wrt.is_empty() {
-        let problem = format!("the function `{}` reads no state of role `param`, so there is nothing to train", spec.function);
+        let problem = format!(
+            "the function `{}` reads no state of role `param`, so there is nothing to train",
+            spec.function
+        );
         return Err(Error::new(problem).help("name the state variables to train"));
     }
     for i in &wrt {
         let state = &module.state[*i];
         if !state.ty.dtype.is_compute_float() {
-            fail!("there is no gradient with respect to `{}`: it is {}, not f32 or f64", state.name, state.ty);
+            fail!(
+                "there is no gradient with respect to `{}`: it is {}, not f32 or f64",
+                state.name,
+                state.ty
+            );
         }
         if !reads.contains(i) {
-            let problem = format!("the loss does not depend on `{}`: `{}` does not read it", state.name, spec.function);
+            let problem =
+                format!("the loss does not depend on `{}`: `{}` does not read it", state.name, spec.function);
             return Err(Error::new(problem).help("leave it out of the list of what is trained"));
         }
         if function.updates.contains(i) {
             fail!("`{}` updates `{}` itself, so it cannot be trained", spec.function, state.name);
         }
         let slot = slot_name(&state.name);
-        if spec.optimizer.momentum != 0.0 && (module.state_index(&slot).is_some() || function.inputs.contains(&slot)) {
+        if spec.optimizer.momentum != 0.0
+            && (module.state_index(&slot).is_some() || function.inputs.contains(&slot))
+        {
             fail!("the optimizer adds a state variable `{slot}`, but that name is taken");
         }
     }
@@ -149,18 +165,22 @@ fn trained(module: &Module, function: &Function, spec: &TrainingSpec) -> Result<
 fn find_state(module: &Module, name: &str) -> Result<usize> {
     module.state_index(name).ok_or_else(|| {
         let names: Vec<&str> = module.state.iter().map(|s| s.name.as_str()).collect();
-        Error::new(format!("the module has no state `{name}`"))
-            .help(did_you_mean("state variables", name, &names))
+        Error::new(format!("the module has no state `{name}`")).help(did_you_mean(
+            "state variables",
+            name,
+            &names,
+        ))
     })
 }
 
 /// The state variables that a function's outputs and updates depend on.
 fn reads(function: &Function) -> Vec<usize> {
     let live = function.graph.live_nodes();
-    let read = function.graph.nodes().filter(|(id, _)| live[id.index()]).filter_map(|(_, node)| match &node.op {
-        Op::StateRead(read) => Some(read.index),
-        _ => None,
-    });
+    let read =
+        function.graph.nodes().filter(|(id, _)| live[id.index()]).filter_map(|(_, node)| match &node.op {
+            Op::StateRead(read) => Some(read.index),
+            _ => None,
+        });
     let mut reads: Vec<usize> = read.collect();
     reads.sort_unstable();
     reads

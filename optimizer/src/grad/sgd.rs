@@ -30,7 +30,8 @@ impl Sgd {
             direction = add_scaled(b, direction, param, self.weight_decay)?;
         }
         if let Some(v) = momentum {
-            direction = named(b, &format!("{name}.momentum.next"), |b| add_scaled(b, direction, v, self.momentum))?;
+            direction =
+                named(b, &format!("{name}.momentum.next"), |b| add_scaled(b, direction, v, self.momentum))?;
         }
         let rate = b.cast(rate, b.ty(param).dtype)?;
         let change = b.map(ScalarFn::Mul, &[rate, direction])?;

@@ -19,7 +19,7 @@ impl Lowering<'_> {
             body.nodes().filter(|(_, n)| !matches!(n.op, Op::Input(_))).map(|(id, _)| id).collect();
         let anchor = members.iter().copied().find(|id| matches!(body.node(*id).op, Op::Dot(_)));
         let anchor = anchor.ok_or_else(|| Error::new("a dot cluster without a dot"))?;
-        let domain = analyze(body, &members, Some(anchor))
+        let domain = analyze(body, &members, Some(anchor), &|v| body.results().contains(&v))
             .map_err(|reason| Error::new(format!("a dot's epilogue has no common domain: {reason}")))?;
         let dot = body.node(anchor);
         let operand = |v: ValueId| -> Result<ValueId> {
@@ -79,7 +79,15 @@ impl Lowering<'_> {
     }
 
     /// The packed form of a dot's second operand, made at most once.
-    fn repack(&mut self, v: ValueId, form: Form, batch: &[usize], k: usize, n: usize, origins: &Origins) -> Port {
+    fn repack(
+        &mut self,
+        v: ValueId,
+        form: Form,
+        batch: &[usize],
+        k: usize,
+        n: usize,
+        origins: &Origins,
+    ) -> Port {
         let shape = self.shape(v);
         let view = View::dense(&shape);
         if let Some(buffer) = self.packed.get(&v) {

@@ -120,7 +120,13 @@ impl Lowering<'_> {
         self.declare(ty.dtype, ty.static_shape(), Form::Dense, kind)
     }
 
-    pub(crate) fn declare(&mut self, dtype: DType, shape: Vec<usize>, form: Form, kind: BufferKind) -> BufferId {
+    pub(crate) fn declare(
+        &mut self,
+        dtype: DType,
+        shape: Vec<usize>,
+        form: Form,
+        kind: BufferKind,
+    ) -> BufferId {
         self.program.buffers.push(BufferDecl { dtype, shape, form, kind });
         BufferId(self.program.buffers.len() as u32 - 1)
     }
@@ -216,7 +222,13 @@ impl Lowering<'_> {
     }
 
     /// The view, or the same view of a dense copy.
-    fn or_dense(&mut self, v: ValueId, s: Source, view: Option<View>, again: impl Fn(&View) -> Option<View>) -> Source {
+    fn or_dense(
+        &mut self,
+        v: ValueId,
+        s: Source,
+        view: Option<View>,
+        again: impl Fn(&View) -> Option<View>,
+    ) -> Source {
         if let Some(view) = view {
             return Source { buffer: s.buffer, view };
         }
@@ -330,7 +342,12 @@ impl Lowering<'_> {
                 source
             } else {
                 let buffer = self.temp(self.graph.ty(*v).dtype, &shape);
-                self.copy_into(&source, &shape, Port { buffer, view: View::dense(&shape) }, Origins::default());
+                self.copy_into(
+                    &source,
+                    &shape,
+                    Port { buffer, view: View::dense(&shape) },
+                    Origins::default(),
+                );
                 Source { buffer, view: View::dense(&shape) }
             };
             copies.push((from, shape, to));

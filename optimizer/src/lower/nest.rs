@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::graph::{Graph, Node, NodeId};
 use graphc_ir::ops::Op;
 use graphc_ir::origin::Origins;
 use graphc_ir::program::{Body, Guard, InstOp, Kernel, Level, Nest, Port, Reg, View};
 use graphc_ir::scalar::{Scalar, ScalarFn};
-use graphc_ir::DType;
 
 use super::body::{Access, BodyBuilder};
 use super::{Lowering, Source};
@@ -83,7 +83,11 @@ pub(crate) fn over_domain(view: &View, axes: &[Option<usize>], domain: &Domain, 
 
 /// Merges neighbouring axes wherever every access steps over them as over one. Row and column axes
 /// stay apart at `boundary`, if there is one.
-pub(crate) fn collapse(sizes: &mut Vec<usize>, accesses: &mut [View], boundary: Option<usize>) -> Option<usize> {
+pub(crate) fn collapse(
+    sizes: &mut Vec<usize>,
+    accesses: &mut [View],
+    boundary: Option<usize>,
+) -> Option<usize> {
     let mut boundary = boundary;
     let mut i = 0;
     while i + 1 < sizes.len() {
@@ -123,7 +127,7 @@ impl Lowering<'_> {
     pub(crate) fn nest(&mut self, node: &Node, body: &Arc<Graph>, origins: Origins) -> Result<()> {
         let members: Vec<NodeId> =
             body.nodes().filter(|(_, n)| !matches!(n.op, Op::Input(_))).map(|(id, _)| id).collect();
-        let domain = analyze(body, &members, None)
+        let domain = analyze(body, &members, None, &|v| body.results().contains(&v))
             .map_err(|reason| Error::new(format!("a cluster has no common domain: {reason}")))?;
         let folds = members.iter().any(|id| {
             let n = body.node(*id);
@@ -151,10 +155,13 @@ impl Lowering<'_> {
             builder.node(*id)?;
         }
         let (code, mut reads, stores) = builder.finish();
-        let writes: Vec<Port> = stores.into_iter().map(|(value, view)| {
-            let buffer = self.result(node.out(value));
-            Port { buffer, view }
-        }).collect();
+        let writes: Vec<Port> = stores
+            .into_iter()
+            .map(|(value, view)| {
+                let buffer = self.result(node.out(value));
+                Port { buffer, view }
+            })
+            .collect();
         let kernel = Kernel::Nest(Nest { rows: space.rows, cols: space.cols, body: code });
         reads.shrink_to_fit();
         self.push(kernel, reads, writes, origins);
@@ -162,12 +169,21 @@ impl Lowering<'_> {
     }
 
     /// Everything that a body touches in memory or by coordinate, over the domain's axes in order.
-    pub(crate) fn accesses(&mut self, node: &Node, body: &Graph, domain: &Domain, order: &[usize]) -> Vec<Access> {
+    pub(crate) fn accesses(
+        &mut self,
+        node: &Node,
+        body: &Graph,
+        domain: &Domain,
+        order: &[usize],
+    ) -> Vec<Access> {
         let mut accesses = Vec::new();
         for (i, v) in body.inputs().iter().enumerate() {
             if let Some(axes) = domain.axes.get(v) {
                 let Source { buffer, view } = self.source(node.ins[i]).clone();
-                accesses.push(Access::Read { value: *v, port: Port { buffer, view: over_domain(&view, axes, domain, order) } });
+                accesses.push(Access::Read {
+                    value: *v,
+                    port: Port { buffer, view: over_domain(&view, axes, domain, order) },
+                });
             }
         }
         for (id, n) in body.nodes() {

@@ -19,6 +19,9 @@ const MAX_CONFLICTS: usize = 3_000_000;
 /// Most rounds of improvement, over all orders.
 const MAX_PROMOTIONS: usize = 800;
 
+/// Free ranges that an allocation looks at, lowest first.
+const MAX_RANGES: usize = 4096;
+
 /// Memory that is needed from one step to another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
@@ -227,7 +230,8 @@ impl FreeList {
         if bytes == 0 {
             return 0;
         }
-        let fitting = self.free.iter().find(|(_, size)| **size >= bytes).map(|(o, s)| (*o, *s));
+        let fitting =
+            self.free.iter().take(MAX_RANGES).find(|(_, size)| **size >= bytes).map(|(o, s)| (*o, *s));
         let (offset, size) = match fitting.or_else(|| self.free_at_top()) {
             Some(range) => range,
             None => (self.top, 0),

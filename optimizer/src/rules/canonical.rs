@@ -1,7 +1,9 @@
 //! Canonical and numerically stable forms, found before differentiation.
 
 use graphc_ir::ops::{LogSoftmax, Op, ReduceKind, Softmax, StopGradient};
-use graphc_ir::scalar::ScalarFn::{self, Add, Div, Exp, Expm1, Log, Log1p, Max, Neg, Recip, Relu, Sigmoid, Softplus, Sub};
+use graphc_ir::scalar::ScalarFn::{
+    self, Add, Div, Exp, Expm1, Log, Log1p, Max, Neg, Recip, Relu, Sigmoid, Softplus, Sub,
+};
 
 use super::pattern::{broadcast, example, is, map_of, other_than, reduction, unary};
 use super::{Exactness, Outcome, Rule};

@@ -19,7 +19,12 @@ pub(super) static RULES: &[Rule] = &[
             // Repetition is a view: folding it would only make it larger. A check must be seen to hold.
             let skip = matches!(
                 node.op,
-                Op::Const(_) | Op::Broadcast(_) | Op::Iota(_) | Op::Input(_) | Op::StateRead(_) | Op::Scan(_)
+                Op::Const(_)
+                    | Op::Broadcast(_)
+                    | Op::Iota(_)
+                    | Op::Input(_)
+                    | Op::StateRead(_)
+                    | Op::Scan(_)
                     | Op::RandomBits(_)
             );
             if skip || ins.is_empty() {

@@ -128,7 +128,8 @@ mod tests {
         for rule in all() {
             let example = (rule.example)().unwrap_or_else(|e| panic!("{}: {e}", rule.name));
             let mut remarks = Remarks::enabled();
-            let out = sweep(&example, std::iter::once(rule), &mut remarks).unwrap_or_else(|e| panic!("{}: {e}", rule.name));
+            let out = sweep(&example, std::iter::once(rule), &mut remarks)
+                .unwrap_or_else(|e| panic!("{}: {e}", rule.name));
             let fired = remarks.list().iter().any(|r| r.applied && r.pass == rule.name);
             assert!(fired, "{} does not fire on its example", rule.name);
             assert_ne!(out, example, "{} changes nothing", rule.name);

@@ -144,7 +144,11 @@ pub(super) static RULES: &[Rule] = &[
             let (Op::Pad(p), from) = operand(cx, ins[0]) else { return Ok(Outcome::No) };
             let inner = cx.b.ty(from[0]).dims.clone();
             let whole = s.starts == p.lo
-                && s.limits.iter().zip(&p.lo).zip(&inner).all(|((l, lo), d)| lo.add(d).is_ok_and(|e| e == *l));
+                && s.limits
+                    .iter()
+                    .zip(&p.lo)
+                    .zip(&inner)
+                    .all(|((l, lo), d)| lo.add(d).is_ok_and(|e| e == *l));
             Ok(if whole { keep(from[0]) } else { Outcome::No })
         },
         example: || {

@@ -66,10 +66,7 @@ pub fn example(
     f: impl FnOnce(&mut Builder, &[ValueId]) -> Result<ValueId>,
 ) -> Result<Graph> {
     let mut b = Builder::new();
-    let ins = shapes
-        .iter()
-        .map(|s| b.input(TensorType::fixed(DType::F32, s)))
-        .collect::<Result<Vec<_>>>()?;
+    let ins = shapes.iter().map(|s| b.input(TensorType::fixed(DType::F32, s))).collect::<Result<Vec<_>>>()?;
     let out = f(&mut b, &ins)?;
     b.finish(&[out])
 }

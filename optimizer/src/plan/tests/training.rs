@@ -226,6 +226,6 @@ fn large_programs_are_planned_in_linear_time() {
             "{name}: {steps} steps in {seconds:.2} s, ratio {:.4}",
             plan.arena_bytes as f64 / plan.live_bytes as f64
         );
-        assert!(seconds < 20.0, "{seconds}");
+        assert!(seconds < 30.0, "{seconds}");
     }
 }
