@@ -1,6 +1,7 @@
 //! Reverse-mode differentiation, graph to graph: the result can be differentiated again.
 
 use crate::builder::Builder;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, ValueId};
 use crate::ops::{Op, Vjp, VjpCx};
@@ -72,10 +73,33 @@ fn depends_on(b: &Builder, wrt: &[ValueId], last: NodeId) -> Vec<bool> {
 
 fn accumulate(b: &mut Builder, grads: &mut [Option<ValueId>], v: ValueId, g: ValueId) -> Result<()> {
     grads[v.index()] = Some(match grads[v.index()] {
-        Some(sum) => b.map(ScalarFn::Add, &[sum, g])?,
+        Some(sum) => add(b, sum, g)?,
         None => g,
     });
     Ok(())
+}
+
+/// The sum of two gradients; of storage types, which have no arithmetic, in f32.
+pub(crate) fn add(b: &mut Builder, x: ValueId, y: ValueId) -> Result<ValueId> {
+    let dtype = b.ty(x).dtype;
+    let (x, y) = (widened(b, x)?, widened(b, y)?);
+    let sum = b.map(ScalarFn::Add, &[x, y])?;
+    b.cast(sum, dtype)
+}
+
+/// The sum of a gradient over axes; of storage types in f32.
+pub(crate) fn sum(b: &mut Builder, g: ValueId, axes: &[usize]) -> Result<ValueId> {
+    if axes.is_empty() {
+        return Ok(g);
+    }
+    let dtype = b.ty(g).dtype;
+    let wide = widened(b, g)?;
+    let sum = b.sum(wide, axes)?;
+    b.cast(sum, dtype)
+}
+
+fn widened(b: &mut Builder, v: ValueId) -> Result<ValueId> {
+    if b.ty(v).dtype.is_compute_float() { Ok(v) } else { b.cast(v, DType::F32) }
 }
 
 /// Gradients of one node's operands.

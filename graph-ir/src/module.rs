@@ -20,7 +20,7 @@ attr_enum! {
         Buffer = "buffer",
         /// Kept by the optimizer.
         Slot = "slot",
-        /// A random key, u32[2].
+        /// A random key, `u32[2]`.
         Key = "key",
     }
 }

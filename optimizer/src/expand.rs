@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use graphc_ir::Builder;
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, ValueId};
-use graphc_ir::ops::{Op, Scan};
+use graphc_ir::ops::{Op, ReduceKind, Scan};
+use graphc_ir::scalar::ScalarFn;
+use graphc_ir::{Builder, DType};
 
 /// Replaces every composite by its definition, until none is left, and drops stopped gradients.
 pub fn expand(graph: &Graph) -> Result<Graph> {
@@ -16,6 +17,10 @@ fn emit(b: &mut Builder, op: &Op, ins: &[ValueId]) -> Result<Vec<ValueId>> {
     match op {
         Op::StopGradient(_) => Ok(ins.to_vec()),
         Op::Scan(s) => b.op(Scan { body: Arc::new(expand(&s.body)?), ..s.clone() }, ins),
+        Op::Check(_) => {
+            let condition = same_shape_or_scalar(b, ins[0], ins[1])?;
+            b.op(op.clone(), &[ins[0], condition])
+        }
         op if !op.is_composite() => b.op(op.clone(), ins),
         op => {
             // The definition is written apart, so that the composites in it are expanded as well.
@@ -35,4 +40,17 @@ fn emit(b: &mut Builder, op: &Op, ins: &[ValueId]) -> Result<Vec<ValueId>> {
             Ok(graph.results().iter().map(|r| map[r.index()]).collect())
         }
     }
+}
+
+/// A check's condition over the dims of what it guards; else whether all of it holds, as one value.
+fn same_shape_or_scalar(b: &mut Builder, x: ValueId, condition: ValueId) -> Result<ValueId> {
+    let ty = b.ty(condition).clone();
+    if ty.dims == b.ty(x).dims || ty.dims.is_empty() {
+        return Ok(condition);
+    }
+    let all: Vec<usize> = (0..ty.rank()).collect();
+    let numbers = b.cast(condition, DType::I32)?;
+    let least = b.reduce(ReduceKind::Min, numbers, &all)?;
+    let zero = b.scalar(DType::I32, 0.0)?;
+    b.map(ScalarFn::Ne, &[least, zero])
 }

@@ -1,1 +1,14 @@
-//! Test suites that cross crates.
+//! What the test suites share: comparisons, devices, registry checks, oracle vectors, random graphs.
+//!
+//! * [`compare`] says when two tensors are equal enough;
+//! * [`device`] runs a function of a module on anything that can;
+//! * [`registry`] turns an operation's samples into graphs, gradients and finite differences;
+//! * [`vectors`] reads `vectors/*.json`, numbers from outside graphc, as modules that any device runs;
+//! * [`random_graph`] makes random well-typed modules and shrinks the ones that fail.
+
+pub mod compare;
+pub mod device;
+pub mod program;
+pub mod random_graph;
+pub mod registry;
+pub mod vectors;

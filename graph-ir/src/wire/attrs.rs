@@ -3,8 +3,8 @@
 use super::data;
 use super::diagnostic::shown;
 use super::encode::INLINE_ELEMENTS;
-use super::linker::Linker;
 use super::json::{Node as Json, Value};
+use super::linker::Linker;
 use super::v1::{self, Source, Text};
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -72,7 +72,9 @@ impl Linker<'_, '_> {
             Ok(value) => Some(value),
             Err(Wrong { at, message }) => {
                 let help = match kind {
-                    AttrKind::OneOf(names) => self.report.did_you_mean(node.as_str().unwrap_or(""), names.iter().copied()),
+                    AttrKind::OneOf(names) => {
+                        self.report.did_you_mean(node.as_str().unwrap_or(""), names.iter().copied())
+                    }
                     AttrKind::DType => self
                         .report
                         .did_you_mean(node.as_str().unwrap_or(""), DType::ALL.iter().map(|t| t.name())),
@@ -94,10 +96,15 @@ impl Linker<'_, '_> {
             Value::Bool(_) => (TensorType::fixed(DType::Bool, &[]), Source::Data(node)),
             _ => {
                 let source = v1::source(self.report, node, &format!("attribute `{name}`"), &["type"]);
-                let Some((text, at)) = node.get("type").and_then(|t| Some((t.as_str()?, t.span.start))) else {
+                let Some((text, at)) = node.get("type").and_then(|t| Some((t.as_str()?, t.span.start)))
+                else {
                     if source.is_some() {
                         let help = Some("write it as {\"type\": \"f32[2]\", \"data\": [1, 2]}".into());
-                        self.report.problem(node.span.start, format!("attribute `{name}` has no \"type\""), help);
+                        self.report.problem(
+                            node.span.start,
+                            format!("attribute `{name}` has no \"type\""),
+                            help,
+                        );
                     }
                     return None;
                 };
@@ -106,18 +113,24 @@ impl Linker<'_, '_> {
         };
         if matches!(source, Source::File { .. }) && self.folder.is_absent() {
             let help = Some("read the module from its folder".into());
-            self.report.problem(node.span.start, "the constant is in a weights file, but no folder is given", help);
+            self.report.problem(
+                node.span.start,
+                "the constant is in a weights file, but no folder is given",
+                help,
+            );
         }
         self.tensor(source, &ty, node.span.start)
     }
 
     /// Reports state with more elements in the module than it may have there.
     pub(super) fn inline_limit(&mut self, source: Source<'_>, ty: &TensorType) {
-        let count = ty.shape().and_then(|s| element_count(&s)).unwrap_or(usize::MAX);
+        let count = ty.shape().and_then(|s| element_count(&s));
         if let Source::Data(node) = source
-            && count > INLINE_ELEMENTS
+            && count.is_some_and(|n| n > INLINE_ELEMENTS)
         {
-            let message = format!("a value of type {ty} in the module, where at most {INLINE_ELEMENTS} elements may stand");
+            let message = format!(
+                "a value of type {ty} in the module, where at most {INLINE_ELEMENTS} elements may stand"
+            );
             self.report.problem(node.span.start, message, Some("keep it in a weights file".into()));
         }
     }

@@ -30,7 +30,12 @@ pub(super) fn read(node: &Json, dtype: DType, shape: &[usize], left: &mut usize)
 }
 
 /// Lists the elements in row-major order; recurses as deep as the rank.
-fn collect<'a>(node: &'a Json, shape: &[usize], count: usize, out: &mut Vec<&'a Json>) -> Result<(), Problem> {
+fn collect<'a>(
+    node: &'a Json,
+    shape: &[usize],
+    count: usize,
+    out: &mut Vec<&'a Json>,
+) -> Result<(), Problem> {
     let at = node.span.start;
     let Some(items) = node.as_array() else {
         return match shape {
@@ -44,7 +49,11 @@ fn collect<'a>(node: &'a Json, shape: &[usize], count: usize, out: &mut Vec<&'a 
     let nested = items.first().is_some_and(|i| matches!(i.value, Value::Array(_)));
     if !nested {
         if items.len() != count {
-            return Err((at, format!("{} elements where the shape {shape:?} has {count}", items.len()), None));
+            return Err((
+                at,
+                format!("{} elements where the shape {shape:?} has {count}", items.len()),
+                None,
+            ));
         }
         out.extend(items);
         return Ok(());
@@ -57,7 +66,8 @@ fn collect<'a>(node: &'a Json, shape: &[usize], count: usize, out: &mut Vec<&'a 
     }
     for item in items {
         if rest.is_empty() || !matches!(item.value, Value::Array(_)) {
-            let help = Some("nest the elements as the shape says, or list them flat in row-major order".into());
+            let help =
+                Some("nest the elements as the shape says, or list them flat in row-major order".into());
             return Err((item.span.start, "elements that are not nested as the shape says".into(), help));
         }
         collect(item, rest, count / first.max(&1), out)?;
@@ -70,11 +80,14 @@ pub(super) fn element(node: &Json, dtype: DType) -> Result<Scalar, String> {
     let typed = |e: NumberError| format!("{e}, as the type {dtype} needs");
     if dtype == DType::Bool {
         let value = node.as_bool();
-        return value.map(Scalar::B).ok_or_else(|| format!("{} where bool takes true or false", node.value.kind()));
+        return value
+            .map(Scalar::B)
+            .ok_or_else(|| format!("{} where bool takes true or false", node.value.kind()));
     }
     if dtype.is_float() {
         let read = if dtype == DType::F32 { node.as_f32().map(|r| r.map(f64::from)) } else { node.as_f64() };
-        let wrong = || format!("{} where {dtype} takes a number, \"nan\", \"inf\" or \"-inf\"", node.value.kind());
+        let wrong =
+            || format!("{} where {dtype} takes a number, \"nan\", \"inf\" or \"-inf\"", node.value.kind());
         let exact = read.ok_or_else(wrong)?.map_err(typed)?;
         let value = Scalar::F(exact).cast(dtype);
         if exact.is_finite() && !value.as_f64().is_finite() {
@@ -82,7 +95,8 @@ pub(super) fn element(node: &Json, dtype: DType) -> Result<Scalar, String> {
         }
         return Ok(value);
     }
-    let number = node.as_number().ok_or_else(|| format!("{} where {dtype} takes an integer", node.value.kind()))?;
+    let number =
+        node.as_number().ok_or_else(|| format!("{} where {dtype} takes an integer", node.value.kind()))?;
     let value = match dtype {
         DType::U64 => i128::from(number.as_u64().map_err(typed)?),
         _ => i128::from(number.as_i64().map_err(typed)?),
@@ -166,7 +180,11 @@ mod tests {
     #[test]
     fn every_value_survives() {
         let mut all = vec![f64::NAN, f64::INFINITY, -f64::INFINITY, -0.0, 5e-324, f64::MAX, 0.1];
-        all.extend((0..200).map(|i| f64::from_bits(0x1234_5678_9abc_def1u64.wrapping_mul(i))).filter(|v| !v.is_nan()));
+        all.extend(
+            (0..200)
+                .map(|i| f64::from_bits(0x1234_5678_9abc_def1u64.wrapping_mul(i)))
+                .filter(|v| !v.is_nan()),
+        );
         let shape = [all.len()];
         for dtype in DType::ALL {
             let tensor = Tensor::from_fn(dtype, &shape, |i| Scalar::F(all[i]));

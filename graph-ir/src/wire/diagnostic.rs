@@ -86,8 +86,8 @@ impl<'a> Report<'a> {
             message: message.into(),
             file: self.file.into(),
             place: Some(self.index.place(at)),
-            function: self.function.clone(),
-            node: self.node.clone(),
+            function: self.function.as_deref().map(shown),
+            node: self.node.as_deref().map(shown),
             help,
         };
         self.found.push((at, diagnostic));
@@ -150,10 +150,15 @@ impl<'a> Report<'a> {
 /// A name for a message: its beginning where it is long, hidden characters escaped.
 pub(super) fn shown(name: &str) -> String {
     const SHOWN: usize = 64;
-    let escaped = |c: char| if super::json::hidden_character(c.encode_utf8(&mut [0; 4])).is_some() {
-        c.escape_unicode().collect::<String>()
-    } else {
-        c.to_string()
+    if name.len() <= SHOWN && super::json::hidden_character(name).is_none() {
+        return name.to_owned();
+    }
+    let escaped = |c: char| {
+        if super::json::hidden_character(c.encode_utf8(&mut [0; 4])).is_some() {
+            c.escape_unicode().collect::<String>()
+        } else {
+            c.to_string()
+        }
     };
     let text: String = name.chars().take(SHOWN).map(escaped).collect();
     if name.chars().nth(SHOWN).is_some() { format!("{text}…") } else { text }

@@ -134,7 +134,9 @@ impl<'m> Plan<'m> {
             check_name(name).map_err(at)?;
             let results = f.outputs.len() + f.updates.len();
             if f.inputs.len() != f.graph.inputs().len() || results != f.graph.results().len() {
-                return Err(at(Error::new("the graph does not have the inputs and results that the function names")));
+                return Err(at(Error::new(
+                    "the graph does not have the inputs and results that the function names",
+                )));
             }
             check_names(module.state.iter().map(|s| &s.name).chain(&f.inputs)).map_err(at)?;
             check_names(f.outputs.iter().map(|o| &o.name)).map_err(at)?;
@@ -165,8 +167,10 @@ impl<'m> Plan<'m> {
             let f = &self.functions[done];
             for (id, node) in f.graph.nodes() {
                 if matches!(node.op, Op::Fused(_)) {
-                    return Err(Error::new("a cluster of the fusion pass stands in no file; write the graph before fusion")
-                        .at(format!("function `{}`", f.name)));
+                    return Err(Error::new(
+                        "a cluster of the fusion pass stands in no file; write the graph before fusion",
+                    )
+                    .at(format!("function `{}`", f.name)));
                 }
                 if let Some(body) = body_of(&node.op) {
                     found.push((format!("{}.{}.body", f.name, f.ids[id.index()]), body));
@@ -177,7 +181,9 @@ impl<'m> Plan<'m> {
                     continue;
                 }
                 if reads_state(&body) {
-                    fail!("the body of a loop reads state, which no file can say; pass the state as an operand");
+                    fail!(
+                        "the body of a loop reads state, which no file can say; pass the state as an operand"
+                    );
                 }
                 let mut unique = make_unique(&name, &names);
                 if name_problem(&unique).is_some() {
@@ -267,7 +273,9 @@ fn check_names<'n>(names: impl Iterator<Item = &'n String>) -> Result<()> {
 fn check_updates(module: &Module, updates: &[usize]) -> Result<()> {
     let mut seen = HashSet::new();
     for i in updates {
-        let Some(state) = module.state.get(*i) else { fail!("an update of a state variable that does not exist") };
+        let Some(state) = module.state.get(*i) else {
+            fail!("an update of a state variable that does not exist")
+        };
         if !seen.insert(i) {
             fail!("`{}` is updated twice", state.name);
         }

@@ -88,7 +88,10 @@ impl<'f> Folder<'f> {
         self.first.entry(file.text.into()).or_insert(file.at);
         let opened = self.files.entry(file.text.into()).or_insert_with(|| {
             let opened = open_regular(&path.join(file.text)).map_err(|e| format!("cannot be opened: {e}"));
-            opened.and_then(Weights::open).map_err(|e| report.problem(file.at, weights(file.text, &e), None)).ok()
+            opened
+                .and_then(Weights::open)
+                .map_err(|e| report.problem(file.at, weights(file.text, &e), None))
+                .ok()
         });
         let opened = opened.as_mut()?;
         let Some(entry) = opened.entry(tensor.text) else {
@@ -101,7 +104,11 @@ impl<'f> Folder<'f> {
         };
         let found = TensorType::fixed(entry.dtype, &entry.shape);
         if found != *ty {
-            let message = format!("tensor `{}` of {} is {found}, but {ty} is declared", shown(tensor.text), shown(file.text));
+            let message = format!(
+                "tensor `{}` of {} is {found}, but {ty} is declared",
+                shown(tensor.text),
+                shown(file.text)
+            );
             report.problem(tensor.at, message, Some("correct the type, or give the right weights".into()));
             return None;
         }
@@ -120,7 +127,11 @@ impl<'f> Folder<'f> {
                 shown(tensor.text),
                 shown(file.text)
             );
-            report.problem(sha.at, message, Some("restore the file from a good copy, or save the module again".into()));
+            report.problem(
+                sha.at,
+                message,
+                Some("restore the file from a good copy, or save the module again".into()),
+            );
             return None;
         }
         Some(Arc::new(value))
@@ -131,7 +142,11 @@ impl<'f> Folder<'f> {
         for (file, weights) in &self.files {
             let used = &self.used[file];
             for entry in weights.iter().flat_map(|w| w.entries()).filter(|e| !used.contains(&e.name)) {
-                let message = format!("{} holds the tensor `{}`, which nothing refers to", shown(file), shown(&entry.name));
+                let message = format!(
+                    "{} holds the tensor `{}`, which nothing refers to",
+                    shown(file),
+                    shown(&entry.name)
+                );
                 report.problem(self.first[file], message, Some("remove it, or refer to it".into()));
             }
         }
@@ -144,8 +159,7 @@ fn weights(file: &str, what: &str) -> String {
 
 /// A tensor whose name differs by leading or trailing components only, as when a model was wrapped.
 fn alias<'n>(wanted: &str, names: &[&'n str]) -> Option<&'n str> {
-    let suffix = |long: &str, short: &str| {
-        long.strip_suffix(short).is_some_and(|rest| rest.ends_with(['.', '/']))
-    };
+    let suffix =
+        |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.ends_with(['.', '/']));
     names.iter().copied().find(|n| suffix(n, wanted) || suffix(wanted, n))
 }

@@ -44,7 +44,7 @@ impl<'w> Linker<'w, '_> {
     /// Links a function; `None` if something in it was wrong, which is then reported.
     pub fn function(&mut self, wire: &v1::Function<'w>) -> Option<Function> {
         let before = self.report.count();
-        self.begin_function(wire.nodes.len());
+        self.begin_function();
         let mut v = Values {
             wire,
             b: Builder::new(),
@@ -58,7 +58,7 @@ impl<'w> Linker<'w, '_> {
         }
         self.declare(&mut v);
         for i in self.node_order(&mut v) {
-            self.report.node = Some(shown(wire.nodes[i].id.text));
+            self.report.node = Some(wire.nodes[i].id.text.to_owned());
             if let Ok(made) = self.node(&mut v, &wire.nodes[i]) {
                 v.nodes[i] = Some(made);
             }
@@ -89,7 +89,7 @@ impl<'w> Linker<'w, '_> {
             v.inputs.push(value);
         }
         for (i, node) in v.wire.nodes.iter().enumerate() {
-            self.report.node = Some(shown(node.id.text));
+            self.report.node = Some(node.id.text.to_owned());
             self.declare_name(v, node.id, Def::Node(i));
             self.report.node = None;
         }
@@ -117,16 +117,19 @@ impl<'w> Linker<'w, '_> {
             .nodes
             .iter()
             .map(|n| {
-                let refs = n.ins.iter().filter_map(|i| if let Operand::Ref(t) = i { Some(t.text) } else { None });
+                let refs =
+                    n.ins.iter().filter_map(|i| if let Operand::Ref(t) = i { Some(t.text) } else { None });
                 let names = refs.filter_map(|r| Some(split_reference(r)?.0));
-                names.filter_map(|n| if let Def::Node(i) = v.names.get(n)?.0 { Some(i) } else { None }).collect()
+                names
+                    .filter_map(|n| if let Def::Node(i) = v.names.get(n)?.0 { Some(i) } else { None })
+                    .collect()
             })
             .collect();
         let found = order(&needs);
         for cycle in &found.cycles {
             let path = describe_cycle(cycle, |i| v.wire.nodes[i].id.text);
             let node = &v.wire.nodes[cycle[0]];
-            self.report.node = Some(shown(node.id.text));
+            self.report.node = Some(node.id.text.to_owned());
             let help = "each node here takes the next one as an operand: no node may depend on itself";
             self.report.problem(node.id.at, format!("the graph has a cycle: {path}"), Some(help.into()));
             self.report.node = None;
@@ -150,6 +153,9 @@ impl<'w> Linker<'w, '_> {
                 None
             }
         };
+        if node.broken {
+            return Err(Broken);
+        }
         self.check_arity(kind, node)?;
         let operands = operands?;
         v.b.set_origins(self.origins(node.id));
@@ -165,7 +171,7 @@ impl<'w> Linker<'w, '_> {
             Ok(outs) => {
                 let first = outs.first().copied().unwrap_or(ValueId(0));
                 self.check_results(v, node, &outs)?;
-                if node.broken { Err(Broken) } else { Ok((first, outs.len())) }
+                Ok((first, outs.len()))
             }
             Err(e) => {
                 self.report.problem(node.id.at, e.message, e.help);
@@ -191,7 +197,9 @@ impl<'w> Linker<'w, '_> {
         let given = given(node);
         let name = node.op.map_or("", |t| t.text);
         let help = Some(format!("its signature is {signature}"));
-        if let Some(at) = given.iter().find_map(|i| if let Operand::Absent(at) = i { Some(*at) } else { None }) {
+        if let Some(at) =
+            given.iter().find_map(|i| if let Operand::Absent(at) = i { Some(*at) } else { None })
+        {
             let message = "null stands for an optional operand at the end, but others follow it";
             self.report.problem(at, message, help);
             return Err(Broken);
@@ -202,7 +210,8 @@ impl<'w> Linker<'w, '_> {
                 (a, usize::MAX) => format!("{a} or more"),
                 (a, b) => format!("{a} to {b}"),
             };
-            let message = format!("`{name}` takes {takes} operands, but has {}", given.len());
+            let plural = if (least, most) == (1, 1) { "" } else { "s" };
+            let message = format!("`{name}` takes {takes} operand{plural}, but has {}", given.len());
             self.report.problem(node.id.at, message, help);
             return Err(Broken);
         }
@@ -224,15 +233,14 @@ impl<'w> Linker<'w, '_> {
                 (_, Err(_)) => {}
             }
         }
-        if let (Ok(list), Some(kind)) = (&all, node.op.and_then(|op| self.op_kind(op.text)))
-            && !matches!(kind, OpKind::Map(_))
+        let kind = node.op.and_then(|op| self.op_kind(op.text));
+        if let (Ok(list), Some(OpKind::Listed(_) | OpKind::Matmul)) = (&all, kind)
+            && let Some(json) =
+                list.iter().find_map(|g| if let Given::Literal(j) = g { Some(j) } else { None })
         {
-            for json in list.iter().filter_map(|g| if let Given::Literal(j) = g { Some(j) } else { None }) {
-                let help = Some("add a const node".into());
-                self.report.problem(json.span.start, "only elementwise operations take literal operands", help);
-                all = Err(Broken);
-                break;
-            }
+            let help = Some("add a const node".into());
+            self.report.problem(json.span.start, "only elementwise operations take literal operands", help);
+            all = Err(Broken);
         }
         all
     }
@@ -240,7 +248,8 @@ impl<'w> Linker<'w, '_> {
     /// The value that `id`, `id#k` or the name of an input or a state variable refers to.
     fn reference(&mut self, v: &mut Values<'w, '_>, text: Text<'w>) -> Result<ValueId, Broken> {
         let Some((name, k)) = split_reference(text.text) else {
-            let help = Some("write `id` for the first result of a node and `id#1`, `id#2`, … for the others".into());
+            let help =
+                Some("write `id` for the first result of a node and `id#1`, `id#2`, … for the others".into());
             self.report.problem(text.at, format!("`{}` is not a reference", shown(text.text)), help);
             return Err(Broken);
         };
@@ -259,7 +268,12 @@ impl<'w> Linker<'w, '_> {
             }
         };
         if k >= results {
-            let message = format!("`{}` has {results} results, so there is no `{}`", shown(name), shown(text.text));
+            let message = format!(
+                "`{}` has {}, so there is no `{}`",
+                shown(name),
+                count_results(results),
+                shown(text.text)
+            );
             self.report.problem(text.at, message, Some("results are counted from 0".into()));
             return Err(Broken);
         }
@@ -319,7 +333,12 @@ impl<'w> Linker<'w, '_> {
     }
 
     /// Sizes that can exist, and the declared types.
-    fn check_results(&mut self, v: &Values<'w, '_>, node: &v1::Node<'_>, outs: &[ValueId]) -> Result<(), Broken> {
+    fn check_results(
+        &mut self,
+        v: &Values<'w, '_>,
+        node: &v1::Node<'_>,
+        outs: &[ValueId],
+    ) -> Result<(), Broken> {
         let before = self.report.count();
         for out in outs {
             if let Err(e) = v.b.ty(*out).check_size() {
@@ -328,8 +347,16 @@ impl<'w> Linker<'w, '_> {
         }
         if let Some(declared) = &node.types {
             if declared.len() != outs.len() {
-                let message = format!("{} types are declared, but the node has {} results", declared.len(), outs.len());
-                self.report.problem(node.id.at, message, Some("declare one type for each result, or none".into()));
+                let message = format!(
+                    "{} types are declared, but the node has {}",
+                    declared.len(),
+                    count_results(outs.len())
+                );
+                self.report.problem(
+                    node.id.at,
+                    message,
+                    Some("declare one type for each result, or none".into()),
+                );
             }
             for (text, out) in declared.iter().zip(outs) {
                 let found = v.b.ty(*out);
@@ -389,6 +416,10 @@ impl<'w> Linker<'w, '_> {
         }
         (indices, values)
     }
+}
+
+fn count_results(n: usize) -> String {
+    if n == 1 { "1 result".into() } else { format!("{n} results") }
 }
 
 /// An operand that is there.

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 
 use super::diagnostic::{Report, shown};
 use super::folder::Folder;
-use super::linker::{Linker, OpKind};
 use super::json::{Node as Json, Value};
+use super::linker::{Linker, OpKind};
 use super::order::{describe_cycle, order};
 use super::v1;
 use crate::dim::Symbol;
@@ -79,12 +79,15 @@ fn link_state<'w>(linker: &mut Linker<'w, '_>, wire: &v1::Module<'w>, module: &m
 }
 
 fn link_functions<'w>(linker: &mut Linker<'w, '_>, wire: &v1::Module<'w>, module: &mut Module) {
-    let index: HashMap<&str, usize> = wire.functions.iter().enumerate().map(|(i, f)| (f.name.text, i)).collect();
+    let index: HashMap<&str, usize> =
+        wire.functions.iter().enumerate().map(|(i, f)| (f.name.text, i)).collect();
     let needs: Vec<Vec<usize>> = wire
         .functions
         .iter()
         .map(|f| body_names(linker, f).into_iter().filter_map(|n| index.get(n).copied()).collect())
         .collect();
+    let mut runs = vec![false; wire.functions.len()];
+    needs.iter().flatten().for_each(|i| runs[*i] = true);
     let order = order(&needs);
     for cycle in &order.cycles {
         let path = describe_cycle(cycle, |i| wire.functions[i].name.text);
@@ -96,11 +99,13 @@ fn link_functions<'w>(linker: &mut Linker<'w, '_>, wire: &v1::Module<'w>, module
     let mut built: Vec<Option<Function>> = wire.functions.iter().map(|_| None).collect();
     for i in order.order {
         let f = &wire.functions[i];
-        linker.report.function = Some(shown(f.name.text));
+        linker.report.function = Some(f.name.text.to_owned());
         // A function on a cycle is read for its other problems; its loop has no body then.
         let function = linker.function(f);
         linker.report.function = None;
-        linker.add_body(f.name.text, function.as_ref());
+        if runs[i] {
+            linker.add_body(f.name.text, function.as_ref());
+        }
         built[i] = function;
     }
     let named = wire.functions.iter().zip(built);
@@ -126,8 +131,7 @@ fn meta(report: &mut Report<'_>, node: &Json) -> Meta {
         Value::Bool(b) => Meta::Bool(*b),
         Value::String(s) => Meta::Text(s.clone()),
         Value::Number(n) => {
-            let number =
-                if n.is_integer() { n.as_i64().map(Meta::Int) } else { n.as_f64().map(Meta::Real) };
+            let number = if n.is_integer() { n.as_i64().map(Meta::Int) } else { n.as_f64().map(Meta::Real) };
             number.unwrap_or_else(|e| {
                 report.problem(node.span.start, e.to_string(), Some("write it as a string".into()));
                 Meta::Null

@@ -14,10 +14,10 @@ use crate::ops::attr::AttrValue;
 use crate::ops::{Op, OpInfo};
 use crate::scalar::ScalarFn;
 
-/// Loops inside loops. Comparing graphs looks into the bodies of loops, so both that depth and the number of nodes
-/// with every body counted wherever it stands are limited.
+/// Loops inside loops. Comparing graphs looks into the bodies of loops, so both that depth and the number of nodes in
+/// the loops of a function, with every body counted wherever it stands, are limited.
 const MAX_NESTING: usize = 16;
-const MAX_EXPANDED: usize = 20_000_000;
+const MAX_LOOP_NODES: usize = 1_000_000;
 
 /// What an operation's name in a file stands for.
 #[derive(Clone, Copy)]
@@ -36,7 +36,8 @@ pub(super) const MATMUL: (&str, &str) = ("matmul", "matmul(a, b) -> y");
 struct Body {
     graph: Arc<Graph>,
     depth: usize,
-    expanded: usize,
+    /// Nodes, with those of the loops in it.
+    nodes: usize,
     updates: bool,
 }
 
@@ -58,9 +59,9 @@ pub(super) struct Linker<'w, 'a> {
     state_index: HashMap<&'w str, usize>,
     ops: HashMap<&'static str, OpKind>,
     bodies: HashMap<&'w str, Option<Body>>,
-    /// Depth and size of the function being linked, with its loops.
+    /// Depth and nodes of the loops in the function being linked.
     nesting: usize,
-    expanded: usize,
+    loop_nodes: usize,
 }
 
 impl<'w, 'a> Linker<'w, 'a> {
@@ -85,7 +86,7 @@ impl<'w, 'a> Linker<'w, 'a> {
             ops: maps.chain(listed).chain([(MATMUL.0, OpKind::Matmul)]).collect(),
             bodies: HashMap::new(),
             nesting: 0,
-            expanded: 0,
+            loop_nodes: 0,
         }
     }
 
@@ -119,17 +120,17 @@ impl<'w, 'a> Linker<'w, 'a> {
     }
 
     /// To be called before a function is linked.
-    pub fn begin_function(&mut self, nodes: usize) {
-        (self.nesting, self.expanded) = (0, nodes);
+    pub fn begin_function(&mut self) {
+        (self.nesting, self.loop_nodes) = (0, 0);
     }
 
     /// Makes a linked function (`None` if it was wrong) known as a possible body.
     pub fn add_body(&mut self, name: &'w str, function: Option<&Function>) {
-        let (depth, expanded) = (self.nesting, self.expanded);
+        let (depth, loop_nodes) = (self.nesting, self.loop_nodes);
         let body = function.map(|f| Body {
             graph: Arc::new(f.graph.clone()),
             depth,
-            expanded,
+            nodes: f.graph.len().saturating_add(loop_nodes),
             updates: !f.updates.is_empty(),
         });
         self.bodies.insert(name, body);
@@ -139,7 +140,8 @@ impl<'w, 'a> Linker<'w, 'a> {
     pub fn body(&mut self, attr: &str, node: &Json) -> Option<AttrValue> {
         let at = node.span.start;
         let Some(name) = node.as_str() else {
-            let message = format!("attribute `{attr}`: {} where it takes the name of a function", node.value.kind());
+            let message =
+                format!("attribute `{attr}`: {} where it takes the name of a function", node.value.kind());
             self.report.problem(at, message, None);
             return None;
         };
@@ -155,13 +157,13 @@ impl<'w, 'a> Linker<'w, 'a> {
         };
         let body = body.as_ref()?;
         self.nesting = self.nesting.max(body.depth + 1);
-        self.expanded = self.expanded.saturating_add(body.expanded);
+        self.loop_nodes = self.loop_nodes.saturating_add(body.nodes);
         let refused = if body.updates {
             Some(("has updates", "a body has no updates: carry the value and update after the loop"))
         } else if body.graph.nodes().any(|(_, n)| matches!(n.op, Op::StateRead(_))) {
             Some(("reads state", "pass the state as an operand that every iteration gets"))
-        } else if self.nesting > MAX_NESTING || self.expanded > MAX_EXPANDED {
-            Some(("nests too many loops", "flatten the loops: at most 16 deep and 20 million nodes in all"))
+        } else if self.nesting > MAX_NESTING || self.loop_nodes > MAX_LOOP_NODES {
+            Some(("nests too many loops", "flatten the loops: at most 16 deep and a million nodes in all"))
         } else {
             None
         };

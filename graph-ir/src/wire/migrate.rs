@@ -39,7 +39,11 @@ fn check(root: &Node) -> Result<(), (usize, String, String)> {
     match format.as_str() {
         Some(FORMAT) => {}
         Some(other) => {
-            return Err((format.span.start, format!("not a graphc module: its format is `{}`", shown(other)), wanted));
+            return Err((
+                format.span.start,
+                format!("not a graphc module: its format is `{}`", shown(other)),
+                wanted,
+            ));
         }
         None => {
             let message = format!("\"format\" is {}, not a string", format.value.kind());

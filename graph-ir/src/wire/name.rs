@@ -19,7 +19,10 @@ pub(super) fn name_problem(name: &str) -> Option<(String, &'static str)> {
     }
     if let Some(c) = name.chars().find(|c| is_combining(*c)) {
         let message = format!("a name holds the combining character U+{:04X}", u32::from(c));
-        return Some((message, "write the composed letter (Unicode NFC): names that look equal must be equal"));
+        return Some((
+            message,
+            "write the composed letter (Unicode NFC): names that look equal must be equal",
+        ));
     }
     if name.contains('#') {
         return Some((format!("the name `{name}` holds `#`, which selects a node's result"), "rename it"));

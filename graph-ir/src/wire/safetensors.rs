@@ -86,10 +86,14 @@ impl<R: Read + Seek> Weights<R> {
         reader.read_exact(&mut size).map_err(io)?;
         let header = u64::from_le_bytes(size);
         if header > MAX_HEADER {
-            return Err(format!("is no safetensors file: its header would have {header} bytes, more than {MAX_HEADER}"));
+            return Err(format!(
+                "is no safetensors file: its header would have {header} bytes, more than {MAX_HEADER}"
+            ));
         }
         if header > length - 8 {
-            return Err(format!("is cut off or no safetensors file: its header would have {header} of {length} bytes"));
+            return Err(format!(
+                "is cut off or no safetensors file: its header would have {header} of {length} bytes"
+            ));
         }
         let mut text = vec![0; header as usize];
         reader.read_exact(&mut text).map_err(io)?;
@@ -135,7 +139,11 @@ fn read_entries(root: &Json, base: u64) -> Result<Vec<Entry>, String> {
     let mut entries = Vec::with_capacity(members.len());
     for m in members.iter().filter(|m| m.key != "__metadata__") {
         let entry = read_entry(&m.key, &m.value, base);
-        entries.push(entry.map_err(|e| format!("has a bad header: tensor `{}` {e}", super::diagnostic::shown(&m.key)))?);
+        entries.push(
+            entry.map_err(|e| {
+                format!("has a bad header: tensor `{}` {e}", super::diagnostic::shown(&m.key))
+            })?,
+        );
     }
     Ok(entries)
 }
@@ -147,7 +155,9 @@ fn read_entry(name: &str, node: &Json, base: u64) -> Result<Entry, String> {
     }
     let dtype = node.get("dtype").and_then(Json::as_str).ok_or("has no dtype")?;
     let found = DType::ALL.into_iter().find(|t| dtype_name(*t) == dtype);
-    let dtype = found.ok_or_else(|| format!("has the element type `{}`, which graphc does not have", super::diagnostic::shown(dtype)))?;
+    let dtype = found.ok_or_else(|| {
+        format!("has the element type `{}`, which graphc does not have", super::diagnostic::shown(dtype))
+    })?;
     let numbers = |key: &str| -> Option<Vec<u64>> {
         node.get(key)?.as_array()?.iter().map(|n| n.as_number()?.as_u64().ok()).collect()
     };

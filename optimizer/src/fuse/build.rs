@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use graphc_ir::Builder;
-use graphc_ir::error::Result;
+use graphc_ir::error::{Error, Result};
 use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
 use graphc_ir::ops::{FuseKind, Fused, Op};
 use graphc_ir::origin::Origins;
@@ -40,6 +40,7 @@ pub(super) fn rebuild(clusters: &Clusters<'_>, made: impl FnMut(FuseKind, &[Node
         .collect();
     for id in wanted {
         let mut stack = vec![id];
+        let mut waiting = BTreeSet::new();
         while let Some(at) = stack.last().copied() {
             if emitter.done[at.index()] {
                 stack.pop();
@@ -54,8 +55,10 @@ pub(super) fn rebuild(clusters: &Clusters<'_>, made: impl FnMut(FuseKind, &[Node
             let missing: Vec<NodeId> = sources.filter(|n| !emitter.done[n.index()]).collect();
             if missing.is_empty() {
                 emitter.emit(&unit, &reads)?;
-            } else {
+            } else if waiting.insert(unit[0]) {
                 stack.extend(missing);
+            } else {
+                return Err(Error::new("clusters depend on each other"));
             }
         }
     }

@@ -16,12 +16,12 @@ pub(super) fn would_arise(clusters: &Clusters<'_>, a: usize, b: usize) -> bool {
         let c = clusters.of[id.index()];
         c == Some(a) || c == Some(b)
     };
-    // Nodes older than both clusters cannot depend on either.
     let oldest = clusters.cluster(a).members[0].min(clusters.cluster(b).members[0]);
+    let may_depend = |id: NodeId| clusters.horizon[id.index()] >= oldest;
     let members: BTreeSet<NodeId> =
         clusters.cluster(a).members.iter().chain(&clusters.cluster(b).members).copied().collect();
     let reads = clusters.reads(&members).into_iter().map(|v| graph.value(v).node);
-    let mut seen: BTreeSet<NodeId> = reads.filter(|source| *source >= oldest).collect();
+    let mut seen: BTreeSet<NodeId> = reads.filter(|source| may_depend(*source)).collect();
     // Walk back from what the two read from outside; meeting them again closes a cycle.
     let mut stack: Vec<NodeId> = seen.iter().copied().collect();
     while let Some(id) = stack.pop() {
@@ -35,7 +35,7 @@ pub(super) fn would_arise(clusters: &Clusters<'_>, a: usize, b: usize) -> bool {
             if inside(source) {
                 return true;
             }
-            if source >= oldest && seen.insert(source) {
+            if may_depend(source) && seen.insert(source) {
                 stack.push(source);
             }
         }

@@ -52,6 +52,9 @@ pub(crate) struct Clusters<'g> {
     is_result: Vec<bool>,
     is_update: Vec<bool>,
     inline: Vec<bool>,
+    /// The latest node among everything that a node's unit depends on, itself included: a unit whose
+    /// horizon lies before a cluster cannot depend on it.
+    horizon: Vec<NodeId>,
     max_ports: usize,
 }
 
@@ -84,9 +87,10 @@ impl<'g> Clusters<'g> {
             is_update[r.index()] |= i >= options.outputs;
         }
         let inline = vec![false; graph.len()];
+        let horizon = vec![NodeId(0); graph.len()];
         let (of, max_ports) = (vec![None; graph.len()], options.max_ports);
         let mut clusters =
-            Clusters { graph, users, of, list: Vec::new(), is_result, is_update, inline, max_ports };
+            Clusters { graph, users, of, list: Vec::new(), is_result, is_update, inline, horizon, max_ports };
         clusters.find_inline(options.enabled);
         clusters
     }
@@ -153,11 +157,49 @@ impl<'g> Clusters<'g> {
         self.list.len() - 1
     }
 
+    /// Computes the horizon of a node whose operands have theirs.
+    fn look(&mut self, id: NodeId) {
+        let operands = self.graph.node(id).ins.iter().map(|v| self.horizon[self.graph.value(*v).node.index()]);
+        self.horizon[id.index()] = operands.fold(id, NodeId::max);
+    }
+
+    /// Raises the horizon of a merged cluster and of everything already seen that depends on it.
+    fn raise_horizon(&mut self, c: usize) {
+        let members = &self.cluster(c).members;
+        let far = members.iter().map(|m| self.horizon[m.index()]).max().unwrap_or(NodeId(0));
+        let mut stack = members.clone();
+        while let Some(id) = stack.pop() {
+            if self.horizon[id.index()] < far {
+                self.horizon[id.index()] = far;
+                if let Some(c) = self.of[id.index()] {
+                    stack.extend(&self.cluster(c).members);
+                }
+            } else if !self.cluster(c).members.contains(&id) {
+                continue;
+            }
+            let users = self.graph.node(id).outs().flat_map(|o| self.users[o.index()].iter());
+            // Nodes not seen yet have a horizon of 0 and compute it when they are.
+            stack.extend(users.filter(|u| {
+                let h = self.horizon[u.index()];
+                h != NodeId(0) && h < far
+            }));
+        }
+    }
+
+    /// Operands that a node reads as they lie in memory: they cannot be made in its own cluster.
+    fn fixed_operands(&self, id: NodeId) -> &[ValueId] {
+        let node = self.graph.node(id);
+        if matches!(node.op, Op::Dot(_) | Op::RandomBits(_)) { &node.ins } else { &[] }
+    }
+
     /// The members with the inline nodes that they use and the renamings between them all, in order.
     fn with_links(&self, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let mut all = members.clone();
         let mut stack: Vec<NodeId> = members.iter().copied().collect();
         while let Some(id) = stack.pop() {
+            if !self.fixed_operands(id).is_empty() {
+                continue;
+            }
             for v in &self.graph.node(id).ins {
                 let source = self.graph.value(self.behind(*v)).node;
                 let inline = self.inline[source.index()];
@@ -207,6 +249,10 @@ impl<'g> Clusters<'g> {
             return Err("a step that can fail assigns no state");
         }
         let linked = self.with_links(&members);
+        let fixed = linked.iter().flat_map(|id| self.fixed_operands(*id));
+        if fixed.map(|v| self.graph.value(self.behind(*v)).node).any(|n| linked.contains(&n)) {
+            return Err("a dot's operand or a random key would be made in its own step");
+        }
         analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
         if self.ports(&members) > self.max_ports {
             return Err("the step would have too many operands");
@@ -219,6 +265,7 @@ impl<'g> Clusters<'g> {
         }
         self.list[other] = None;
         self.list[into] = Some(Cluster { members: members.into_iter().collect(), anchor });
+        self.raise_horizon(into);
         Ok(())
     }
 
@@ -253,13 +300,49 @@ impl<'g> Clusters<'g> {
 /// Groups the nodes of a bound graph of primitives into clusters.
 pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Result<Graph> {
     debug_assert!(options.outputs <= graph.results().len());
+    let mut stored = BTreeSet::new();
+    let clusters = loop {
+        match group(graph, options, &stored, remarks) {
+            Ok(clusters) => break clusters,
+            // Their users cannot compute them in their own sweep: store them, and start again.
+            Err(inline) => stored.extend(inline),
+        }
+    };
+    build::rebuild(&clusters, |kind, members| {
+        remarks.applied("fuse", || {
+            let names: Vec<String> = members.iter().map(|m| graph.describe(*m)).collect();
+            format!("one {} of {}", if kind == FuseKind::Dot { "dot" } else { "nest" }, names.join(", "))
+        });
+    })
+}
+
+/// Clusters in one pass over the nodes; fails with inline nodes that must be stored instead.
+fn group<'g>(
+    graph: &'g Graph,
+    options: FuseOptions,
+    stored: &BTreeSet<NodeId>,
+    remarks: &mut Remarks,
+) -> std::result::Result<Clusters<'g>, Vec<NodeId>> {
     let mut clusters = Clusters::new(graph, options);
+    for id in stored {
+        clusters.inline[id.index()] = false;
+    }
     for (id, node) in graph.nodes() {
+        clusters.look(id);
         let anchor = matches!(node.op, Op::Dot(_)).then_some(id);
         if (anchor.is_none() && !computes(&node.op)) || clusters.inline[id.index()] {
             continue;
         }
         let mut home = clusters.open(id, anchor);
+        let alone = BTreeSet::from([id]);
+        let linked = clusters.with_links(&alone);
+        if analyze(graph, &linked, anchor, &|v| clusters.stored(v, &alone)).is_err() {
+            let computed = |n: &NodeId| clusters.inline[n.index()] && computes(&graph.node(*n).op);
+            let inline: Vec<NodeId> = linked.into_iter().filter(computed).collect();
+            if !inline.is_empty() {
+                return Err(inline);
+            }
+        }
         if !options.enabled || anchor.is_some() {
             continue;
         }
@@ -282,12 +365,7 @@ pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Resul
     if options.enabled {
         merge_siblings(&mut clusters);
     }
-    build::rebuild(&clusters, |kind, members| {
-        remarks.applied("fuse", || {
-            let names: Vec<String> = members.iter().map(|m| graph.describe(*m)).collect();
-            format!("one {} of {}", if kind == FuseKind::Dot { "dot" } else { "nest" }, names.join(", "))
-        });
-    })
+    Ok(clusters)
 }
 
 /// Merges clusters over one domain that read the same value: one pass over it instead of two.

@@ -87,9 +87,7 @@ impl<'a> BodyBuilder<'a> {
             self.reads.push(port.clone());
             self.reads.len() - 1
         });
-        let level = self.space.level(&port.view.strides);
-        // Padding varies wherever its border lies.
-        let level = if port.view.guard.is_some() { Level::Elem } else { level };
+        let level = self.space.level(&port.view);
         self.body.push(InstOp::Load(self.first_port + index), &[], dtype, level)
     }
 
@@ -127,7 +125,7 @@ impl<'a> BodyBuilder<'a> {
         });
         let view = view.expect("collected before");
         let strides: Vec<i64> = view.strides.iter().map(|s| *s as i64).collect();
-        let level = self.space.level(&view.strides);
+        let level = self.space.level(view);
         self.body.push(InstOp::Index(strides), &[], DType::I64, level)
     }
 
@@ -229,7 +227,7 @@ impl<'a> BodyBuilder<'a> {
         for access in self.accesses {
             if let Access::Write { result, value, view } = access {
                 let reg = self.reg(*value);
-                let wanted = self.space.level(&view.strides);
+                let wanted = self.space.level(view);
                 let reg = raise(&mut self.body, reg, wanted, self.space);
                 self.body.stores.push(Store { reg, write: writes.len() });
                 writes.push((*result, view.clone()));

@@ -21,8 +21,8 @@ impl Lowering<'_> {
         let space = nest::copy_space(shape, &mut views);
         let [from, into] = views;
         let mut body = Body::default();
-        let reg = body.push(InstOp::Load(0), &[], dtype, space.level(&from.strides));
-        let wanted = space.level(&into.strides);
+        let reg = body.push(InstOp::Load(0), &[], dtype, space.level(&from));
+        let wanted = space.level(&into);
         let reg = nest::raise(&mut body, reg, wanted, &space);
         body.stores.push(Store { reg, write: 0 });
         let read = Port { buffer: source.buffer, view: from };

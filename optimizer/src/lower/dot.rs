@@ -35,7 +35,7 @@ impl Lowering<'_> {
         let batch = sa[..rank - 2].to_vec();
 
         let order: Vec<usize> = (0..domain.sizes.len()).collect();
-        let accesses = self.accesses(node, body, &domain, &order);
+        let accesses = self.accesses(node, body, &domain, &order, false);
         let space = Space { rows: domain.sizes[..rank - 1].to_vec(), cols: vec![n] };
         let mut builder = BodyBuilder::new(body, &domain, &space, &accesses, 2);
         builder.accumulator(dot.out(0));

@@ -8,6 +8,7 @@ mod nest;
 pub mod view;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use graphc_ir::error::{Error, Result};
 use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
@@ -15,7 +16,7 @@ use graphc_ir::ops::{ArgKind, FuseKind, Op};
 use graphc_ir::origin::Origins;
 use graphc_ir::program::{BufferDecl, BufferId, BufferKind, Choice, Form, Kernel, Port, Program, Step, View};
 use graphc_ir::target::Target;
-use graphc_ir::{DType, TensorType};
+use graphc_ir::{DType, Tensor, TensorType};
 
 use crate::compile::CompileOptions;
 
@@ -177,9 +178,7 @@ impl Lowering<'_> {
                 Source { buffer, view: View::dense(&self.shape(node.out(0))) }
             }
             Op::Const(op) => {
-                self.program.constants.push(op.value.clone());
-                let kind = BufferKind::Const(self.program.constants.len() - 1);
-                let buffer = self.external(self.graph.ty(node.out(0)), kind);
+                let buffer = self.constant(op.value.clone());
                 Source { buffer, view: View::dense(op.value.shape()) }
             }
             Op::StopGradient(_) => operand(self),
@@ -200,6 +199,14 @@ impl Lowering<'_> {
                 let inner = self.shape(node.ins[0]);
                 let fill = graphc_ir::Scalar::F(op.value.0).cast(self.graph.ty(node.out(0)).dtype);
                 let lo = constants(&op.lo);
+                if inner.contains(&0) {
+                    // Nothing but border.
+                    let shape = self.shape(node.out(0));
+                    let buffer = self.constant(Tensor::scalar(self.graph.ty(node.out(0)).dtype, fill).into());
+                    let view = View { offset: 0, strides: vec![0; shape.len()], guard: None };
+                    self.sources[node.out(0).index()] = Some(Source { buffer, view });
+                    return Ok(());
+                }
                 let s = operand(self);
                 let view = view::pad(&s.view, &lo, &inner, fill);
                 self.or_dense(node.ins[0], s, view, |v| view::pad(v, &lo, &inner, fill))
@@ -298,14 +305,21 @@ impl Lowering<'_> {
         }
     }
 
+    fn constant(&mut self, value: Arc<Tensor>) -> BufferId {
+        let (dtype, shape) = (value.dtype(), value.shape().to_vec());
+        self.program.constants.push(value);
+        let kind = BufferKind::Const(self.program.constants.len() - 1);
+        self.declare(dtype, shape, Form::Dense, kind)
+    }
+
     /// A step whose operands and results are all dense.
     fn dense_step(&mut self, kernel: Kernel, node: &Node, origins: Origins) {
         let reads = node
             .ins
             .iter()
             .map(|v| {
-                let s = self.dense(*v);
-                Port { buffer: s.buffer, view: s.view }
+                let buffer = self.dense(*v).buffer;
+                Port { buffer, view: View::dense(&self.program.buffer(buffer).shape) }
             })
             .collect();
         let writes = node

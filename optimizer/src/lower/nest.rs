@@ -22,11 +22,15 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Where something with these strides varies.
-    pub fn level(&self, strides: &[isize]) -> Level {
-        let (r, c) = strides.split_at(self.rows.len());
-        let varies = |s: &[isize], n: &[usize]| s.iter().zip(n).any(|(s, n)| *s != 0 && *n != 1);
-        let (rows, cols) = (varies(r, &self.rows), varies(c, &self.cols));
+    /// Where an access varies: by its strides, or by the border of its padding.
+    pub fn level(&self, view: &View) -> Level {
+        let sizes: Vec<usize> = self.rows.iter().chain(&self.cols).copied().collect();
+        let varies = |d: usize| {
+            let border = view.guard.as_ref().is_some_and(|g| g.lo[d] != 0 || g.hi[d] != sizes[d]);
+            sizes[d] != 1 && (view.strides[d] != 0 || border)
+        };
+        let rows = (0..self.rows.len()).any(varies);
+        let cols = (self.rows.len()..sizes.len()).any(varies);
         match (rows || (self.rows.is_empty() && cols), cols || (self.cols.is_empty() && rows)) {
             (false, false) => Level::Scalar,
             (true, false) => Level::Row,
@@ -54,7 +58,8 @@ pub(crate) fn raise(body: &mut Body, reg: Reg, wanted: Level, space: &Space) -> 
     let strides: Vec<isize> =
         space.rows.iter().map(|_| rows).chain(space.cols.iter().map(|_| cols)).collect();
     let index = InstOp::Index(strides.iter().map(|s| *s as i64).collect());
-    let at = body.push(index, &[], DType::I64, space.level(&strides));
+    let view = View { offset: 0, strides, guard: None };
+    let at = body.push(index, &[], DType::I64, space.level(&view));
     let zero = body.push(InstOp::Const(Scalar::I(0)), &[], DType::I64, Level::Scalar);
     let inside = body.push(InstOp::Fn(ScalarFn::Ge), &[at, zero], DType::Bool, Level::Scalar);
     body.push(InstOp::Fn(ScalarFn::Select), &[inside, reg, reg], inst.dtype, Level::Scalar)
@@ -140,7 +145,7 @@ impl Lowering<'_> {
         } else {
             all.collect()
         };
-        let mut accesses = self.accesses(node, body, &domain, &order);
+        let mut accesses = self.accesses(node, body, &domain, &order, true);
         let mut sizes: Vec<usize> = order.iter().map(|a| domain.sizes[*a]).collect();
         let boundary = folds.then(|| order.iter().filter(|a| !is_col(a)).count());
         let mut views: Vec<View> = accesses.iter().map(|a| a.view().clone()).collect();
@@ -169,17 +174,21 @@ impl Lowering<'_> {
     }
 
     /// Everything that a body touches in memory or by coordinate, over the domain's axes in order.
+    ///
+    /// Without `padding`, padded operands are copied first.
     pub(crate) fn accesses(
         &mut self,
         node: &Node,
         body: &Graph,
         domain: &Domain,
         order: &[usize],
+        padding: bool,
     ) -> Vec<Access> {
         let mut accesses = Vec::new();
         for (i, v) in body.inputs().iter().enumerate() {
             if let Some(axes) = domain.axes.get(v) {
-                let Source { buffer, view } = self.source(node.ins[i]).clone();
+                let source = self.source(node.ins[i]).clone();
+                let Source { buffer, view } = if padding { source } else { self.unguarded(node.ins[i]) };
                 accesses.push(Access::Read {
                     value: *v,
                     port: Port { buffer, view: over_domain(&view, axes, domain, order) },

@@ -76,7 +76,7 @@ fn loads_before_stores(
     let mut derived = vec![false; body.insts.len()];
     for (i, inst) in body.insts.iter().enumerate() {
         derived[i] = is_load(&inst.op) || inst.args.iter().any(|r| derived[r.index()]);
-        if derived[i] && (matches!(inst.op, InstOp::Fold(..)) || !same_level(inst)) {
+        if derived[i] && matches!(inst.op, InstOp::Fold(..)) {
             return false;
         }
     }

@@ -1,6 +1,7 @@
 use std::ops::RangeInclusive;
 
 use super::{check_axes, map_all, rearrange};
+use crate::autodiff;
 use crate::builder::Builder;
 use crate::dim::Dim;
 use crate::error::Result;
@@ -59,7 +60,7 @@ impl OpDef for Broadcast {
     fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
         let added: Vec<usize> = (0..self.dims.len()).filter(|a| !self.axes.contains(a)).collect();
         let g = cx.g();
-        Ok(Vjp::Grads(vec![Some(cx.b.sum(g, &added)?)]))
+        Ok(Vjp::Grads(vec![Some(autodiff::sum(cx.b, g, &added)?)]))
     }
 
     fn map_dims(&self, f: &mut dyn FnMut(&Dim) -> Result<Dim>) -> Result<Self> {

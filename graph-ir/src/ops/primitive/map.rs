@@ -70,7 +70,8 @@ impl OpDef for Map {
     }
 
     fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
-        if !cx.b.ty(cx.outs[0]).dtype.is_compute_float() {
+        // Storage types too: a select takes them.
+        if !cx.b.ty(cx.outs[0]).dtype.is_float() {
             return Ok(Vjp::Grads(vec![None; cx.ins.len()]));
         }
         let (ins, out, g) = (cx.ins, cx.outs[0], cx.g());

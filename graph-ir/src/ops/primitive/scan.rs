@@ -145,7 +145,7 @@ impl OpDef for Scan {
     fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
         let body = &*self.body;
         let invariants = cx.ins.len() - self.carries - self.stacks;
-        let is_float = |v: &ValueId| body.ty(*v).dtype.is_compute_float();
+        let is_float = |v: &ValueId| body.ty(*v).dtype.is_float();
         let forward = cx.b.op(self.with_history()?, cx.ins)?;
         let history = &forward[body.results().len()..];
 
@@ -172,8 +172,7 @@ impl OpDef for Scan {
         let results = b.inline(body, &inputs)?;
         let seeds: Vec<(ValueId, ValueId)> =
             float_results.iter().map(|i| results[*i]).zip(g_car.iter().chain(&g_sta).copied()).collect();
-        let wrt: Vec<ValueId> =
-            inputs.iter().copied().filter(|v| b.ty(*v).dtype.is_compute_float()).collect();
+        let wrt: Vec<ValueId> = inputs.iter().copied().filter(|v| b.ty(*v).dtype.is_float()).collect();
         let grads = autodiff::backward(&mut b, &seeds, &wrt)?;
         let grad_of = |b: &mut Builder, v: &ValueId| -> Result<ValueId> {
             match wrt.iter().position(|w| w == v).and_then(|i| grads[i]) {
@@ -187,7 +186,7 @@ impl OpDef for Scan {
         }
         for (v, sum) in x_inv.iter().zip(inv).filter(|(_, o)| is_float(o)).map(|(v, _)| v).zip(&g_inv) {
             let g = grad_of(&mut b, v)?;
-            outs.push(b.map(ScalarFn::Add, &[*sum, g])?);
+            outs.push(autodiff::add(&mut b, *sum, g)?);
         }
         for v in x_sta.iter().zip(sta).filter(|(_, o)| is_float(o)).map(|(v, _)| v) {
             outs.push(grad_of(&mut b, v)?);

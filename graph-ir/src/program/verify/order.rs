@@ -14,10 +14,13 @@ struct Written {
 
 pub(super) fn check(p: &Program) -> Result<()> {
     let mut radixes: Vec<Radix> = p.buffers.iter().map(|b| Radix::new(&b.shape)).collect();
-    for step in &p.steps {
-        for access in accesses(p, step, Side::Read).iter().chain(&accesses(p, step, Side::Write)) {
-            radixes[access.buffer.index()].refine_for(access);
-        }
+    let mut writes: Vec<Vec<Access>> = p.buffers.iter().map(|_| Vec::new()).collect();
+    for access in p.steps.iter().flat_map(|step| accesses(p, step, Side::Write)) {
+        radixes[access.buffer.index()].refine_keeping(&access, &writes[access.buffer.index()]);
+        writes[access.buffer.index()].push(access);
+    }
+    for access in p.steps.iter().flat_map(|step| accesses(p, step, Side::Read)) {
+        radixes[access.buffer.index()].refine_keeping(&access, &writes[access.buffer.index()]);
     }
     let mut written: Vec<Vec<Written>> = p.buffers.iter().map(|_| Vec::new()).collect();
     for (i, step) in p.steps.iter().enumerate() {

@@ -36,6 +36,17 @@ impl Radix {
         }
     }
 
+    /// As [`Radix::refine_for`], unless some of the accesses that are boxes now would not be any more:
+    /// a read with a stride must not blur the writes that it reads from.
+    pub fn refine_keeping(&mut self, access: &Access, boxes: &[Access]) {
+        let mut finer = self.clone();
+        finer.refine_for(access);
+        let changed = finer.0.len() != self.0.len();
+        if changed && boxes.iter().all(|b| self.boxed(b).is_none() || finer.boxed(b).is_some()) {
+            *self = finer;
+        }
+    }
+
     fn refine(&mut self, stride: usize) {
         let at = self.0.partition_point(|t| *t > stride);
         if stride > 1 && at > 0 && at < self.0.len() && self.0[at] != stride {

@@ -116,12 +116,18 @@ fn save_to(storage: &mut dyn Storage, module: &Module, path: &Path) -> Result<()
     let plan = Plan::new(module).map_err(SaveError::Module)?;
     let weights = match plan.tensors() {
         [] => None,
-        _ => Some(target.write_weights(storage, &plan)?),
+        _ => Some(target.weights_name(&plan)?),
     };
-    let text = v1::write(&plan, weights.as_deref());
-    let written = target.write_file(storage, &target.name, &mut |out| out.write_all(text.as_bytes()));
-    if let Err(e) = written {
-        // New weights that nothing refers to are of no use, unless they are also the old ones.
+    let mut write = || {
+        if let Some(name) = &weights {
+            let tensors: Vec<_> = plan.tensors().iter().map(|(n, t)| (n.as_str(), &**t)).collect();
+            target.write_file(storage, name, &mut |out| safetensors::write(out, &tensors))?;
+        }
+        let text = v1::write(&plan, weights.as_deref());
+        target.write_file(storage, &target.name, &mut |out| out.write_all(text.as_bytes()))
+    };
+    if let Err(e) = write() {
+        // New weights that no module refers to are of no use, unless they are also the old ones.
         if let Some(name) = weights.filter(|w| !former.contains(w)) {
             target.remove_unreferenced(storage, &name);
         }
@@ -166,15 +172,13 @@ impl Target {
         Ok(Target { folder: folder_of(path).to_owned(), name: name.into(), stem: stem.into() })
     }
 
-    /// Writes the weights and returns the name of their file, which says what is in it.
-    fn write_weights(&self, storage: &mut dyn Storage, plan: &Plan<'_>) -> Result<String, SaveError> {
+    /// The name of the weights file, which says what is in it.
+    fn weights_name(&self, plan: &Plan<'_>) -> Result<String, SaveError> {
         let tensors: Vec<_> = plan.tensors().iter().map(|(n, t)| (n.as_str(), &**t)).collect();
         let mut hash = Hashing(Sha256::new());
-        step("hash", &self.folder.join(&self.name), safetensors::write(&mut hash, &tensors))?;
+        step("hash the weights of", &self.folder.join(&self.name), safetensors::write(&mut hash, &tensors))?;
         let digest: String = hash.0.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect();
-        let name = format!("{}-{digest}.safetensors", self.stem);
-        self.write_file(storage, &name, &mut |out| safetensors::write(out, &tensors))?;
-        Ok(name)
+        Ok(format!("{}-{digest}.safetensors", self.stem))
     }
 
     /// Writes a file under a temporary name, syncs it, and gives it its name.
@@ -200,7 +204,11 @@ impl Target {
     }
 
     /// Creates a file that did not exist before.
-    fn create(&self, storage: &mut dyn Storage, name: &str) -> io::Result<(PathBuf, Box<dyn storage::SyncFile>)> {
+    fn create(
+        &self,
+        storage: &mut dyn Storage,
+        name: &str,
+    ) -> io::Result<(PathBuf, Box<dyn storage::SyncFile>)> {
         self.remove_abandoned(storage);
         let mut number = 0;
         loop {
@@ -245,7 +253,8 @@ impl Target {
     }
 
     fn is_own_weights(&self, name: &str) -> bool {
-        let digest = name.strip_prefix(&format!("{}-", self.stem)).and_then(|r| r.strip_suffix(".safetensors"));
+        let digest =
+            name.strip_prefix(&format!("{}-", self.stem)).and_then(|r| r.strip_suffix(".safetensors"));
         digest.is_some_and(|d| d.len() == 12 && d.bytes().all(|b| b.is_ascii_hexdigit()))
     }
 

@@ -30,7 +30,11 @@ pub(in crate::wire) fn read<'a>(root: &'a Json, report: &mut Report<'_>) -> Modu
         }
     }
     if root.get("functions").is_none() {
-        report.problem(root.span.start, "the module has no \"functions\"", Some("add \"functions\": {}".into()));
+        report.problem(
+            root.span.start,
+            "the module has no \"functions\"",
+            Some("add \"functions\": {}".into()),
+        );
     }
     module
 }
@@ -140,9 +144,15 @@ fn symbols<'a>(report: &mut Report<'_>, node: &'a Json) -> Vec<(Text<'a>, i64)> 
             Ok(v) if v >= 0 => found.push((Text { text: &m.key, at: m.key_span.start }, v)),
             Ok(v) => {
                 let help = Some("symbols are sizes: declare 0 or more".into());
-                report.problem(m.value.span.start, format!("the least value of `{}` is {v}", shown(&m.key)), help);
+                report.problem(
+                    m.value.span.start,
+                    format!("the least value of `{}` is {v}", shown(&m.key)),
+                    help,
+                );
             }
-            Err(message) => report.problem(m.value.span.start, message, Some("write it as {\"B\": 1}".into())),
+            Err(message) => {
+                report.problem(m.value.span.start, message, Some("write it as {\"B\": 1}".into()))
+            }
         }
     }
     found
@@ -190,7 +200,7 @@ pub(in crate::wire) fn source<'a>(
 
 fn function<'a>(report: &mut Report<'_>, member: &'a Member) -> Option<Function<'a>> {
     let name = key_name(report, member);
-    report.function = Some(shown(&member.key));
+    report.function = Some(member.key.clone());
     let result = function_body(report, name, &member.value);
     report.function = None;
     result
@@ -251,7 +261,7 @@ fn wire_node<'a>(report: &mut Report<'_>, node: &'a Json) -> Option<Node<'a>> {
     object(report, node, "a node")?;
     let id = required_text(report, node, "a node", "id");
     let before = report.count();
-    report.node = id.map(|t| shown(t.text));
+    report.node = id.map(|t| t.text.to_owned());
     let id = id.and_then(|t| checked_name(report, t));
     fields(report, node, "a node", FIELDS);
     let op = required_text(report, node, "the node", "op");

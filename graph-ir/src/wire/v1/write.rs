@@ -2,8 +2,8 @@
 
 use crate::graph::Node;
 use crate::module::{Meta, StateDecl};
-use crate::ops::attr::AttrValue;
 use crate::ops::Op;
+use crate::ops::attr::AttrValue;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::wire::encode::{Plan, PlannedFunction};
@@ -23,7 +23,9 @@ pub(in crate::wire) fn write(plan: &Plan<'_>, weights: Option<&str>) -> String {
             _ => w.object("meta", Layout::Block, |_| ()),
         }
         if !plan.module.symbols.is_empty() {
-            w.object("symbols", Layout::Inline, |w| plan.module.symbols.iter().for_each(|(k, v)| w.i64(k, *v)));
+            w.object("symbols", Layout::Inline, |w| {
+                plan.module.symbols.iter().for_each(|(k, v)| w.i64(k, *v))
+            });
         }
         w.array("state", Layout::Block, |w| {
             for s in &plan.module.state {

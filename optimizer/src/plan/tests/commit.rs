@@ -132,6 +132,20 @@ fn a_bias_is_overwritten_by_the_sum_of_its_gradient() {
 }
 
 #[test]
+fn a_bias_that_the_sweep_needs_elementwise_is_copied() {
+    let mut s = Sketch::default();
+    let (x, b, y) = (s.input(&N), s.state(&[4]), s.output(&N));
+    let new = s.temp(&[4]);
+    s.nest(N, &[Read::Same(x), Read::Col(b)], &[y, new], |body, x| {
+        let gradient = fold(body, x[0], FoldAxis::Rows);
+        vec![half_sum(body, x), half_sum(body, &[gradient, x[1]])]
+    });
+    s.update(b, new);
+    let plan = check(&s.finish());
+    assert_eq!(plan.steps.len(), 2);
+}
+
+#[test]
 fn the_commit_point_lies_behind_everything_that_can_fail() {
     let mut s = Sketch::default();
     let (x, w, v, y) = (s.input(&N), s.state(&N), s.state(&N), s.output(&N));

@@ -1,0 +1,185 @@
+//! From an operation's samples to graphs, gradients and central differences.
+
+use graphc_ir::dim::Symbol;
+use graphc_ir::error::Result;
+use graphc_ir::ops::attr::Real;
+use graphc_ir::ops::{OpInfo, Sample, Uniform};
+use graphc_ir::{Binding, Builder, DType, Dim, Graph, Op, ScalarFn, Tensor, TensorType, ValueId};
+use graphc_ir::{autodiff, interp};
+
+/// A sample with the operation it belongs to.
+pub struct Case {
+    /// The operation's entry.
+    pub info: &'static OpInfo,
+    /// Operation and operands.
+    pub sample: Sample,
+}
+
+impl Case {
+    /// Operation, attributes and operand types, for messages.
+    pub fn describe(&self) -> String {
+        let ins: Vec<_> = self.types().iter().map(ToString::to_string).collect();
+        format!("{:?} of ({})", self.sample.op, ins.join(", "))
+    }
+
+    /// Types of the operands.
+    pub fn types(&self) -> Vec<TensorType> {
+        self.sample.ins.iter().map(|t| TensorType::fixed(t.dtype(), t.shape())).collect()
+    }
+
+    /// Whether the operation gives a float from a float.
+    pub fn is_float(&self) -> Result<bool> {
+        let graph = applied(&self.sample.op, &self.types())?;
+        let is_float = |v: &ValueId| graph.ty(*v).dtype.is_float();
+        Ok(graph.inputs().iter().any(is_float) && graph.results().iter().any(is_float))
+    }
+}
+
+/// Every sample of every operation.
+pub fn cases() -> Vec<Case> {
+    let of = |info: &'static OpInfo| (info.samples)().into_iter().map(move |sample| Case { info, sample });
+    Op::LIST.iter().flat_map(of).collect()
+}
+
+/// The graph of one operation on inputs.
+pub fn applied(op: &Op, types: &[TensorType]) -> Result<Graph> {
+    let mut b = Builder::new();
+    let ins = inputs(&mut b, types)?;
+    let outs = b.op(op.clone(), &ins)?;
+    b.finish(&outs)
+}
+
+fn inputs(b: &mut Builder, types: &[TensorType]) -> Result<Vec<ValueId>> {
+    types.iter().map(|t| b.input(t.clone())).collect()
+}
+
+/// A random fixed projection of float values to one number, in f64: sum over all of weight * value.
+///
+/// Weights are drawn by the graph itself, so that the dims may be symbolic.
+pub fn project(b: &mut Builder, values: &[ValueId], seed: u32) -> Result<ValueId> {
+    let mut total = b.scalar(DType::F64, 0.0)?;
+    for (k, v) in values.iter().enumerate() {
+        if !b.ty(*v).dtype.is_float() {
+            continue;
+        }
+        let wide = b.cast(*v, DType::F64)?;
+        let dims = b.ty(wide).dims.clone();
+        let key = b.constant(Tensor::from_slice(&[2], &[seed, k as u32]))?;
+        let draw = Uniform { dtype: DType::F64, dims, lo: Real(-1.5), hi: Real(1.5) };
+        let weight = b.op1(draw, &[key])?;
+        let product = b.map(ScalarFn::Mul, &[weight, wide])?;
+        let axes: Vec<usize> = (0..b.ty(product).rank()).collect();
+        let sum = b.sum(product, &axes)?;
+        total = b.map(ScalarFn::Add, &[total, sum])?;
+    }
+    Ok(total)
+}
+
+/// A scalar and its gradients.
+pub struct Differentiated {
+    /// Results: the scalar alone.
+    pub value: Graph,
+    /// Results: one gradient for each operand in `wrt`.
+    pub gradient: Graph,
+    /// Whether a differentiable path leads to each operand; without one its gradient is zeros.
+    pub reached: Vec<bool>,
+}
+
+/// The projection of a graph's float results, differentiated with respect to some of its inputs.
+///
+/// # Errors
+/// An operation without a gradient on the only path.
+pub fn differentiate(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Differentiated> {
+    let mut b = Builder::with_infer(graph.infer().clone());
+    let ins = graph.inputs().iter().map(|v| b.input(graph.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+    let outs = b.inline(graph, &ins)?;
+    let scalar = project(&mut b, &outs, seed)?;
+    let one = b.scalar(DType::F64, 1.0)?;
+    let targets: Vec<ValueId> = wrt.iter().map(|i| ins[*i]).collect();
+    let grads = autodiff::backward(&mut b, &[(scalar, one)], &targets)?;
+    let mut found = Vec::new();
+    for (g, v) in grads.iter().zip(&targets) {
+        found.push(match g {
+            Some(g) => *g,
+            None => b.zeros_like(*v)?,
+        });
+    }
+    let whole = b.finish(&found)?;
+    let copy = |results: &[ValueId]| -> Result<Graph> {
+        let mut b = Builder::with_infer(whole.infer().clone());
+        let ins = whole.inputs().iter().map(|v| b.input(whole.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+        let all = b.inline_all(&whole, &ins)?;
+        let results: Vec<ValueId> = results.iter().map(|r| all[r.index()]).collect();
+        b.finish(&results)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))
+    };
+    let reached = grads.iter().map(Option::is_some).collect();
+    Ok(Differentiated { value: copy(&[scalar])?, gradient: copy(&found)?, reached })
+}
+
+/// Central differences of a graph with one rank-0 result, for every element of operand `wrt`.
+pub fn central_differences(value: &Graph, ins: &[Tensor], wrt: usize) -> Result<Vec<f64>> {
+    let mut ins = ins.to_vec();
+    let mut slopes = Vec::with_capacity(ins[wrt].len());
+    for i in 0..ins[wrt].len() {
+        let x = ins[wrt].get(i).as_f64();
+        // The cube root of the unit roundoff balances truncation against cancellation.
+        let step = 6e-6 * x.abs().max(1.0);
+        let mut at = |v: f64| -> Result<f64> {
+            ins[wrt].set(i, graphc_ir::Scalar::F(v));
+            Ok(interp::eval(value, &ins.iter().collect::<Vec<_>>(), &[])?[0].get(0).as_f64())
+        };
+        let (up, down) = (x + step, x - step);
+        slopes.push((at(up)? - at(down)?) / (up - down));
+        at(x)?;
+    }
+    Ok(slopes)
+}
+
+/// Evaluates a graph without state.
+pub fn eval(graph: &Graph, ins: &[Tensor]) -> Result<Vec<Tensor>> {
+    interp::eval(graph, &ins.iter().collect::<Vec<_>>(), &[])
+}
+
+/// A sample with its sizes replaced by symbols, and the binding that gives the sizes back.
+pub struct Symbolic {
+    /// The operation over symbols.
+    pub op: Op,
+    /// Operand types over symbols.
+    pub types: Vec<TensorType>,
+    /// The sizes.
+    pub binding: Binding,
+}
+
+/// Replaces every size of operands and attributes by a symbol, equal sizes by one symbol. Random keys,
+/// whose type is fixed, stay.
+pub fn symbolic(case: &Case) -> Result<Symbolic> {
+    let mut binding = Binding::new();
+    let mut replace = |d: &Dim| -> Result<Dim> {
+        match d.as_const() {
+            Some(n) => {
+                let symbol = Symbol::new(&format!("N{n}"))?;
+                binding.set(&symbol, n, "the sample")?;
+                Ok(Dim::from(symbol))
+            }
+            None => Ok(d.clone()),
+        }
+    };
+    let op = case.sample.op.map_dims(&mut replace)?;
+    let mut types = case.types();
+    for t in types.iter_mut().filter(|t| **t != TensorType::fixed(DType::U32, &[2])) {
+        t.dims = t.dims.iter().map(&mut replace).collect::<Result<_>>()?;
+    }
+    Ok(Symbolic { op, types, binding })
+}
+
+/// The graph with every composite replaced by its expansion, down to primitives.
+pub fn expanded(graph: &Graph) -> Result<Graph> {
+    let mut graph = graph.clone();
+    while graph.nodes().any(|(_, n)| n.op.is_composite()) {
+        graph = graph.rebuild(|b, _, node, ins| match node.op.expand(b, ins)? {
+            Some(outs) => Ok(outs),
+            None => b.op(node.op.clone(), ins),
+        })?;
+    }
+    Ok(graph)
+}

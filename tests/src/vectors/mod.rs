@@ -1,0 +1,51 @@
+//! Numbers from outside graphc (`vectors/*.json`, written by the scripts beside them) as modules that
+//! any [`Device`](crate::device::Device) runs.
+
+pub mod ops;
+pub mod scalar;
+
+use graphc_ir::error::{Error, Result};
+use graphc_ir::module::OutputDecl;
+use graphc_ir::{Function, Graph, Module};
+
+/// Name of the function in the modules made here.
+pub const FUNCTION: &str = "main";
+
+/// A module without state whose one function is this graph.
+pub fn module_of(graph: Graph, inputs: Vec<String>, outputs: Vec<String>) -> Module {
+    let outputs = outputs.into_iter().map(|name| OutputDecl { name, mark: None }).collect();
+    let mut module = Module { producer: "graphc-tests".into(), ..Module::default() };
+    module.functions.insert(FUNCTION.into(), Function { inputs, outputs, updates: Vec::new(), graph });
+    module
+}
+
+fn read<T: serde::de::DeserializeOwned>(file: &str) -> Result<T> {
+    let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    let error = |e: String| Error::new(format!("{path}: {e}"));
+    let text = std::fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| error(e.to_string()))
+}
+
+/// A number of a file: non-finite ones are text.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Bool(bool),
+    Real(f64),
+    Text(String),
+}
+
+impl Number {
+    fn value(&self) -> Result<f64> {
+        match self {
+            Number::Bool(b) => Ok(f64::from(u8::from(*b))),
+            Number::Real(v) => Ok(*v),
+            Number::Text(t) => match t.as_str() {
+                "nan" => Ok(f64::NAN),
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                other => Err(Error::new(format!("`{other}` is no number"))),
+            },
+        }
+    }
+}

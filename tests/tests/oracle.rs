@@ -1,0 +1,46 @@
+//! The interpreter against numbers from outside graphc.
+
+use graphc_ir::{DType, ScalarFn};
+use graphc_tests::device::Reference;
+use graphc_tests::vectors::ops;
+use graphc_tests::vectors::scalar::{self, Tolerance};
+
+fn report(failures: &[String]) {
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn scalar_functions_in_f64() {
+    let mut failures = Vec::new();
+    for vector in scalar::load(DType::F64).expect("the file is sound") {
+        // 45 units are 1e-14.
+        let tolerance = |_| Tolerance { ulp: 45.0, derivative_ulp: 45.0, absolute: 1e-15 };
+        failures.extend(scalar::mismatches(&vector, &Reference, tolerance).expect("it runs"));
+    }
+    report(&failures);
+}
+
+/// A node computes in f64 and rounds once, so that a value in f32 is the nearest one.
+#[test]
+fn scalar_functions_in_f32() {
+    let mut failures = Vec::new();
+    for vector in scalar::load(DType::F32).expect("the file is sound") {
+        // Composites and derivatives are several nodes, each rounded.
+        let tolerance = |f: Option<ScalarFn>| Tolerance {
+            ulp: if f.is_some() { 0.0 } else { 4.0 },
+            derivative_ulp: 64.0,
+            absolute: 3e-7,
+        };
+        failures.extend(scalar::mismatches(&vector, &Reference, tolerance).expect("it runs"));
+    }
+    report(&failures);
+}
+
+#[test]
+fn operations_and_their_gradients() {
+    let vectors = ops::load().expect("the file is sound");
+    assert!(vectors.len() >= 30, "{} cases", vectors.len());
+    let failures: Vec<String> =
+        vectors.iter().flat_map(|v| ops::mismatches(v, &Reference, 1e-10).expect("it runs")).collect();
+    report(&failures);
+}
