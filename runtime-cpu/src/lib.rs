@@ -1,7 +1,13 @@
 //! Runs Programs with SIMD kernels and threads.
 
+mod exec;
 pub mod gemm;
 pub mod isa;
 pub mod memory;
+mod nest;
 pub mod pool;
+mod target;
 mod tile;
+
+pub use exec::{Binding, CpuOptions, Executable, Role, RunError, Workspace};
+pub use target::CpuTarget;

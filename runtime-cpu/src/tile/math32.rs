@@ -1,0 +1,208 @@
+//! Branch-free elementary functions in `f32`, written so that the compiler vectorizes loops over them.
+//!
+//! The reductions are Cody and Waite's ("Software Manual for the Elementary Functions", 1980); the
+//! polynomials are relative minimax fits (Remez). Functions that lose digits to cancellation in `f32`
+//! are computed in `f64` and rounded once. Subnormal operands count as zero, subnormal results may be
+//! flushed. `FMA` says whether multiply-add is one instruction; elsewhere it would be a library call.
+
+use super::math64;
+
+/// `a * b + c`, fused where that is fast.
+#[inline(always)]
+pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The polynomial with these coefficients, constant term first.
+#[inline(always)]
+fn polynomial<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut sum = coefficients[N - 1];
+    for i in (0..N - 1).rev() {
+        sum = fma::<FMA>(sum, x, coefficients[i]);
+    }
+    sum
+}
+
+/// Adding and subtracting it rounds to the nearest integer; its bits then hold the integer.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// ln 2 in two parts; products of the first with integers below 2^15 are exact.
+const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+
+/// e^x.
+#[inline(always)]
+pub fn exp<const FMA: bool>(x: f32) -> f32 {
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.0 { -104.0 } else { x };
+    let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUNDER);
+    let n = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
+    let whole = shifted - ROUNDER;
+    let r = fma::<FMA>(-whole, LN2[1], fma::<FMA>(-whole, LN2[0], x));
+    let q =
+        polynomial::<FMA, 5>(r, [0.499_999_93, 0.166_665_2, 0.041_668_39, 0.008_368_717, 0.001_381_459_7]);
+    let value = fma::<FMA>(r * r, q, r) + 1.0;
+    // Two factors, because 2^n itself over- or underflows at the ends of the range.
+    let half = n >> 1;
+    value * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+}
+
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
+/// ln x.
+#[inline(always)]
+pub fn log<const FMA: bool>(x: f32) -> f32 {
+    const LOWEST: u32 = 0.75f32.to_bits();
+    let shifted = x.to_bits().wrapping_sub(LOWEST) as i32;
+    let exponent = (shifted >> 23) as f32;
+    let f = f32::from_bits((shifted as u32 & 0x007f_ffff).wrapping_add(LOWEST)) - 1.0;
+    let q = polynomial::<FMA, 9>(
+        f,
+        [
+            -0.5,
+            0.333_334_52,
+            -0.250_002_3,
+            0.199_909_75,
+            -0.166_429_46,
+            0.144_680_57,
+            -0.131_929_9,
+            0.105_910_15,
+            -0.046_190_422,
+        ],
+    );
+    let tail = fma::<FMA>(f * f, q, exponent * LN2[1]);
+    let value = fma::<FMA>(exponent, LN2[0], tail + f);
+    let value = if x == f32::INFINITY { x } else { value };
+    let low = if x > -f32::MIN_POSITIVE { f32::NEG_INFINITY } else { f32::NAN };
+    let value = if x < f32::MIN_POSITIVE { low } else { value };
+    if x.is_nan() { x } else { value }
+}
+
+/// Hyperbolic tangent.
+#[inline(always)]
+pub fn tanh<const FMA: bool>(x: f32) -> f32 {
+    let a = x.abs();
+    let z = x * x;
+    let p =
+        polynomial::<FMA, 5>(z, [-0.333_332_78, 0.133_313_29, -0.053_729_23, 0.020_602_01, -0.005_660_791]);
+    let small = fma::<FMA>(x * z, p, x);
+    let large = 1.0 - 2.0 / (exp::<FMA>(a + a) + 1.0);
+    if a < 0.625 { small } else { large.copysign(x) }
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<FMA>(-x))
+}
+
+/// Error function: a polynomial near 0, else 1 - e^-(x + x h(x)).
+#[inline(always)]
+pub fn erf<const FMA: bool>(x: f32) -> f32 {
+    let a = x.abs();
+    let p = polynomial::<FMA, 6>(
+        x * x,
+        [0.128_379_15, -0.376_124_98, 0.112_818_44, -0.026_767_1, 0.004_993_275_4, -5.988_756e-4],
+    );
+    let small = fma::<FMA>(x, p, x);
+    let capped = if a > 4.0 { 4.0 } else { a };
+    let h = polynomial::<FMA, 7>(
+        capped,
+        [
+            0.128_649_12,
+            0.635_151_3,
+            0.106_236_89,
+            -0.023_762_07,
+            0.003_642_462_4,
+            -3.228_047e-4,
+            1.123_139_4e-5,
+        ],
+    );
+    let large = 1.0 - exp::<FMA>(-fma::<FMA>(capped, h, capped));
+    if a < 0.92 { small } else { large.copysign(x) }
+}
+
+/// e^x - 1.
+#[inline(always)]
+pub fn expm1<const FMA: bool>(x: f32) -> f32 {
+    math64::exp_parts::<FMA, 9>(f64::from(x)).minus_one() as f32
+}
+
+/// ln(1 + x).
+#[inline(always)]
+pub fn log1p<const FMA: bool>(x: f32) -> f32 {
+    math64::log1p_wide::<FMA>(f64::from(x)) as f32
+}
+
+/// ln(1 + e^x).
+#[inline(always)]
+pub fn softplus<const FMA: bool>(x: f32) -> f32 {
+    let x = f64::from(x);
+    let tail = math64::log1p_wide::<FMA>(math64::exp_parts::<FMA, 9>(-x.abs()).value());
+    (tail + if x < 0.0 { 0.0 } else { x }) as f32
+}
+
+/// Largest operand of [`sin`] and [`cos`]: the number of quarter turns has to fit 20 bits.
+pub const LARGEST_ANGLE: f32 = 1e6;
+
+/// Sine and cosine of x minus the nearest multiple of pi/2, and that multiple.
+#[inline(always)]
+fn quarter_turns<const FMA: bool>(x: f32) -> (f64, f64, u64) {
+    const ROUNDER: f64 = 6_755_399_441_055_744.0;
+    /// pi/2 in two parts; products of the first with integers below 2^20 are exact.
+    const PI_2: [f64; 2] = [1.570_796_326_734_125_6, 6.077_100_506_506_192e-11];
+    let x = f64::from(x);
+    let shifted = x * std::f64::consts::FRAC_2_PI + ROUNDER;
+    let n = shifted - ROUNDER;
+    let r = (x - n * PI_2[0]) - n * PI_2[1];
+    let z = r * r;
+    // Maclaurin series: the first term left out is below 1e-11 of the sum for |r| <= pi/4.
+    let odd = math64::polynomial::<FMA, 5>(
+        z,
+        [-1.0 / 6.0, 1.0 / 120.0, -1.0 / 5_040.0, 1.0 / 362_880.0, -1.0 / 39_916_800.0],
+    );
+    let even = math64::polynomial::<FMA, 6>(
+        z,
+        [-0.5, 1.0 / 24.0, -1.0 / 720.0, 1.0 / 40_320.0, -1.0 / 3_628_800.0, 1.0 / 479_001_600.0],
+    );
+    (r + r * z * odd, 1.0 + z * even, shifted.to_bits())
+}
+
+/// Sine of an angle up to [`LARGEST_ANGLE`].
+#[inline(always)]
+pub fn sin<const FMA: bool>(x: f32) -> f32 {
+    let (sin, cos, n) = quarter_turns::<FMA>(x);
+    let value = if n & 1 == 0 { sin } else { cos };
+    f64::from_bits(value.to_bits() ^ ((n & 2) << 62)) as f32
+}
+
+/// Cosine of an angle up to [`LARGEST_ANGLE`].
+#[inline(always)]
+pub fn cos<const FMA: bool>(x: f32) -> f32 {
+    let (sin, cos, n) = quarter_turns::<FMA>(x);
+    let value = if n & 1 == 0 { cos } else { sin };
+    f64::from_bits(value.to_bits() ^ ((n.wrapping_add(1) & 2) << 62)) as f32
+}
+
+/// x^y with the special cases of IEEE 754 `pow`.
+#[inline(always)]
+pub fn pow<const FMA: bool>(x: f32, y: f32) -> f32 {
+    const EVEN: f32 = 16_777_216.0;
+    let a = x.abs();
+    let mut value =
+        math64::exp_parts::<FMA, 9>(f64::from(y) * math64::log::<FMA>(f64::from(a))).value() as f32;
+    // All floats from 2^24 on are even integers.
+    let near = if y > EVEN { EVEN } else { y };
+    let near = if near < -EVEN { -EVEN } else { near };
+    let near = if near.is_nan() { 0.5 } else { near };
+    // SAFETY: a number between -2^24 and 2^24 fits.
+    let whole = unsafe { near.to_int_unchecked::<i32>() };
+    let integral = whole as f32 == near;
+    value = if x < 0.0 && !integral && a != f32::INFINITY { f32::NAN } else { value };
+    let flip = (x.to_bits() & 0x8000_0000) & ((whole as u32 & u32::from(integral)) << 31);
+    value = f32::from_bits(value.to_bits() ^ flip);
+    let one = y == 0.0 || x == 1.0 || (a == 1.0 && y.abs() == f32::INFINITY);
+    if one { 1.0 } else { value }
+}
