@@ -1,2 +1,51 @@
-//! The `graphc` binary.
-fn main() {}
+//! The `graphc` binary: runs, checks, shows and measures models.
+
+mod args;
+mod array;
+mod exit;
+mod feeds;
+mod file;
+mod npy;
+mod npz;
+mod open;
+mod print;
+mod terminal;
+mod value;
+mod verbs;
+mod zip;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+use exit::{Exit, Failure};
+use terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to the standard output; whoever closed it wanted no more.
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let mut terminal = Terminal::new(&cli.global);
+    // Every panic is a bug; the message of the standard hook comes first.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        verbs::run(&cli, &mut terminal)?;
+        terminal.flush()
+    }))
+    .unwrap_or_else(|_| {
+        Err(Failure::new(Exit::Internal, "this is a bug of graphc; please report it with the command and the model"))
+    });
+    match result {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            terminal.error(&failure.message);
+            failure.exit.into()
+        }
+    }
+}

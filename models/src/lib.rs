@@ -1,1 +1,78 @@
 //! Builders of the shipped models and the JSON files that they write.
+//!
+//! The files lie beside this crate's source, in `NAME/NAME.json`; `cargo run -p graphc-models -- NAME
+//! FOLDER` writes them anew.
+
+pub mod digits_mlp;
+pub mod layers;
+pub mod mlp_784;
+pub mod stress;
+pub mod two_layer;
+
+use graphc::build::{Error, Module, Result};
+use graphc::ir::wire::suggest::closest;
+
+/// A model by its name.
+pub struct Model {
+    /// Name of the model, its folder and its file.
+    pub name: &'static str,
+    /// One line about it.
+    pub about: &'static str,
+    /// Whether its file is shipped.
+    pub shipped: bool,
+    /// Builds its module; parameters have no values.
+    pub build: fn() -> Result<Module>,
+}
+
+/// Every model.
+pub const MODELS: &[Model] = &[
+    Model {
+        name: "two_layer",
+        about: "1000-100-1000 regression with plain gradient descent",
+        shipped: true,
+        build: two_layer::build,
+    },
+    Model {
+        name: "digits_mlp",
+        about: "64-256-10 classifier of 8x8 handwritten digits",
+        shipped: true,
+        build: digits_mlp::build,
+    },
+    Model {
+        name: "mlp_784",
+        about: "784-512-512-10 classifier trained with momentum",
+        shipped: true,
+        build: mlp_784::build,
+    },
+    Model {
+        name: "residual_block",
+        about: "two linear layers with batch normalization around a residual connection, trained with momentum",
+        shipped: false,
+        build: || stress::residual_block(64),
+    },
+    Model {
+        name: "softmax_cross_entropy",
+        about: "cross-entropy of integer labels and its gradient",
+        shipped: false,
+        build: || stress::softmax_cross_entropy(10),
+    },
+    Model {
+        name: "scan_rnn",
+        about: "three steps of a recurrent network as a loop, and the gradients",
+        shipped: false,
+        build: || stress::scan_rnn(8, 16),
+    },
+];
+
+/// The model of a name.
+///
+/// # Errors
+/// An unknown name, with the nearest one.
+pub fn find(name: &str) -> Result<&'static Model> {
+    MODELS.iter().find(|m| m.name == name).ok_or_else(|| {
+        let names: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
+        let near = closest(name, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        Error::new(format!("there is no model `{name}`"))
+            .help(near.unwrap_or_else(|| format!("the models are {}", names.join(", "))))
+    })
+}

@@ -40,3 +40,31 @@ impl Device for ReferenceProgram {
         Ok(Outcome { outputs, state })
     }
 }
+
+/// A session on the CPU.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    /// Threads.
+    pub threads: usize,
+    /// What the optimizer may do.
+    pub options: Options,
+}
+
+impl Device for Cpu {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+
+    fn run(&self, module: &Module, function: &str, inputs: &[Tensor]) -> Result<Outcome> {
+        let failed = |e: graphc::Error| graphc_ir::Error::new(e.to_string());
+        let options = graphc::Options { optimizer: self.options.clone(), ..graphc::Options::default() };
+        let builder = graphc::Session::from_module(module.clone()).device(graphc::Device::Cpu);
+        let mut session = builder.threads(self.threads).options(options).build().map_err(failed)?;
+        let names = &module.function(function)?.inputs;
+        let feeds: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(inputs).collect();
+        let mut outputs = session.new_outputs(function, &feeds).map_err(failed)?;
+        session.run_into(function, &feeds, &mut outputs).map_err(failed)?;
+        let state = initial_state(&session.snapshot())?;
+        Ok(Outcome { outputs, state })
+    }
+}

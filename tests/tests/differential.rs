@@ -6,7 +6,7 @@ use graphc_ir::error::Result;
 use graphc_optimizer::driver::{self, Options};
 use graphc_tests::compare::{identical, relative_l2_above};
 use graphc_tests::device::{Device, Reference};
-use graphc_tests::program::ReferenceProgram;
+use graphc_tests::program::{Cpu, ReferenceProgram};
 use graphc_tests::random_graph::{Config, FUNCTION, RandomModule, random_module};
 
 /// Relative error that rounding explains in these tame graphs; gradients lose some more.
@@ -69,5 +69,26 @@ fn every_prefix_of_the_pipeline_is_right() {
     for limit in 0..driver::passes().len() {
         let options = Options { limit: Some(limit), ..Options::default() };
         sweep(&ReferenceProgram { options, arena: false }, 2000..2060);
+    }
+}
+
+#[test]
+fn the_cpu_equals_the_interpreter() {
+    sweep(&Cpu { threads: 1, options: Options::default() }, 0..1000);
+}
+
+#[test]
+fn the_cpu_gives_the_same_bits_on_any_number_of_threads() {
+    for seed in 3000..3100 {
+        let random = random_module(seed, &Config::default()).expect("it is made");
+        let inputs = random.inputs(5).expect("inputs");
+        let run = |threads| {
+            let cpu = Cpu { threads, options: Options::default() };
+            cpu.run(&random.module, FUNCTION, &inputs).expect("it runs")
+        };
+        let (one, two) = (run(1), run(2));
+        for (i, (a, b)) in one.outputs.iter().chain(&one.state).zip(two.outputs.iter().chain(&two.state)).enumerate() {
+            assert!(identical(a, b), "seed {seed}: result {i} depends on the number of threads");
+        }
     }
 }

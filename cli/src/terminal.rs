@@ -1,0 +1,89 @@
+//! The standard output, for results, and the standard error, for everything else.
+
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use crate::args::{Color, Global};
+use crate::exit::{Failure, Result};
+
+/// Where results and messages go.
+#[derive(Debug)]
+pub struct Terminal {
+    out: BufWriter<Stdout>,
+    quiet: bool,
+    verbose: bool,
+    colored: bool,
+}
+
+impl Terminal {
+    /// As the options say.
+    pub fn new(global: &Global) -> Terminal {
+        let colored = match global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
+        };
+        let (quiet, verbose) = (global.quiet, global.verbose);
+        Terminal { out: BufWriter::new(io::stdout()), quiet, verbose, colored }
+    }
+
+    /// Whether results are read by a person.
+    pub fn is_interactive(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Writes a part of the results.
+    pub fn print(&mut self, text: &str) -> Result<()> {
+        self.out.write_all(text.as_bytes()).map_err(|e| Failure::printing(&e))
+    }
+
+    /// Makes the results visible.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(|e| Failure::printing(&e))
+    }
+
+    /// A line on the standard error, unless `--quiet`.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.message(None, text);
+        }
+    }
+
+    /// A line on the standard error if `--verbose`.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            self.message(None, text);
+        }
+    }
+
+    /// A warning, unless `--quiet`.
+    pub fn warning(&self, text: &str) {
+        if !self.quiet {
+            self.message(Some(("warning", "\x1b[33m")), text);
+        }
+    }
+
+    /// An error; nothing if the text is empty.
+    pub fn error(&self, text: &str) {
+        if !text.is_empty() {
+            self.message(Some(("error", "\x1b[31m")), text);
+        }
+    }
+
+    fn message(&self, label: Option<(&str, &str)>, text: &str) {
+        let label = match label {
+            Some((word, color)) if self.colored => format!("{color}{word}:\x1b[0m "),
+            Some((word, _)) => format!("{word}: "),
+            None => String::new(),
+        };
+        let mut lines = String::new();
+        for line in text.lines() {
+            lines.push_str(&label);
+            lines.push_str(line);
+            lines.push('\n');
+        }
+        // There is nowhere left to say that the standard error is closed.
+        let _ = io::stderr().write_all(lines.as_bytes());
+    }
+}

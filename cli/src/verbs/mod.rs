@@ -1,0 +1,63 @@
+//! The verbs, one file each.
+
+mod bench;
+mod check;
+mod completions;
+mod fmt;
+mod grad;
+mod run;
+mod show;
+mod train;
+mod verify;
+
+use clap::Subcommand;
+use graphc::ir::wire;
+
+use crate::args::Cli;
+use crate::exit::Result;
+use crate::terminal::Terminal;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Runs one function and prints or writes its outputs
+    Run(run::Args),
+    /// Trains a model on a data set, in its own file
+    Train(train::Args),
+    /// Adds a training function to a model
+    Grad(grad::Args),
+    /// Measures the time of a function
+    Bench(bench::Args),
+    /// Checks a model and prints what it holds
+    Check(check::Args),
+    /// Prints the graph of a function after a stage of compilation
+    Show(show::Args),
+    /// Compares every level of compilation with the reference interpreter
+    Verify(verify::Args),
+    /// Prints a model in its canonical form
+    Fmt(fmt::Args),
+    /// Prints the JSON Schema of model files
+    Schema,
+    /// Prints the reference of all operations
+    Ops,
+    /// Prints a script that completes commands in a shell
+    Completions(completions::Args),
+}
+
+/// Does what the command line says.
+pub fn run(cli: &Cli, terminal: &mut Terminal) -> Result<()> {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Run(args) => run::run(args, global, terminal),
+        Verb::Train(args) => train::run(args, global, terminal),
+        Verb::Grad(args) => grad::run(args, global, terminal),
+        Verb::Bench(args) => bench::run(args, global, terminal),
+        Verb::Check(args) => check::run(args, global, terminal),
+        Verb::Show(args) => show::run(args, global, terminal),
+        Verb::Verify(args) => verify::run(args, global, terminal),
+        Verb::Fmt(args) => fmt::run(args, terminal),
+        Verb::Schema => terminal.print(&wire::schema()),
+        Verb::Ops => terminal.print(&wire::ops_reference()),
+        Verb::Completions(args) => completions::run(args, terminal),
+    }
+}

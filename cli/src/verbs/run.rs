@@ -1,0 +1,150 @@
+//! `graphc run`: one function on given feeds.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
+
+use graphc::{Outputs, Tensor};
+
+use crate::args::Global;
+use crate::array;
+use crate::exit::{Failure, Result};
+use crate::feeds::FeedArgs;
+use crate::file::Destination;
+use crate::npy::write_npy;
+use crate::npz::write_npz;
+use crate::open::{self, Opened};
+use crate::print;
+use crate::terminal::Terminal;
+
+/// Options of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model
+    model: PathBuf,
+    /// The function; the only one if not given, else `predict`
+    #[arg(long = "fn", value_name = "NAME")]
+    function: Option<String>,
+    #[command(flatten)]
+    feeds: FeedArgs,
+    /// Where an output is written: @FILE.npy
+    #[arg(short = 'o', long = "output", value_name = "NAME=FILE")]
+    outputs: Vec<OutputFile>,
+    /// Where all outputs are written
+    #[arg(long = "outputs", value_name = "FILE.npz")]
+    all_outputs: Option<PathBuf>,
+    /// Runs so many times, with the updates of each committed
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    repeat: u64,
+    /// Writes the model with its state after the last run
+    #[arg(long, value_name = "OUT.json")]
+    save: Option<PathBuf>,
+}
+
+/// `NAME=FILE`, with or without `@` before the file.
+#[derive(Clone, Debug)]
+struct OutputFile {
+    name: String,
+    path: PathBuf,
+}
+
+impl FromStr for OutputFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<OutputFile, String> {
+        match text.split_once('=').map(|(n, f)| (n, f.strip_prefix('@').unwrap_or(f))) {
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+                Ok(OutputFile { name: name.into(), path: file.into() })
+            }
+            _ => Err("write an output and a file, as in `y=@y.npy`".into()),
+        }
+    }
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
+    let Opened { mut session, load } = open::open(&args.model, global)?;
+    let name = open::function_name(&session, args.function.as_deref())?;
+    let known: Vec<String> = session.function(&name)?.outputs.iter().map(|o| o.name.clone()).collect();
+    let files = destinations(args, &name, &known)?;
+    open::set_state(&mut session, &args.feeds, global, terminal)?;
+    let feeds = args.feeds.feeds(&session, &name, global.seed)?;
+    let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    let started = Instant::now();
+    session.new_outputs(&name, &feeds)?;
+    terminal.detail(&format!("read in {load:.1?}, compiled in {:.1?}", started.elapsed()));
+    let mut last = Outputs::new();
+    for _ in 0..args.repeat {
+        last = session.run(&name, feeds.iter().copied())?;
+        if files.is_empty() {
+            let summarize = terminal.is_interactive() && !global.json;
+            let text = if summarize { print::for_a_terminal(&last) } else { print::json_line(&last) };
+            terminal.print(&text)?;
+        }
+    }
+    for file in &files {
+        file.write(&last)?;
+    }
+    if let Some(path) = &args.save {
+        session.save(path)?;
+    }
+    if let Some(classes) = print::class_names(session.module(), &last) {
+        terminal.flush()?;
+        terminal.note(&format!("class: {classes}"));
+    }
+    Ok(())
+}
+
+/// A file that outputs go to: one output, or all of them.
+struct Sink {
+    destination: Destination,
+    output: Option<String>,
+}
+
+impl Sink {
+    fn write(&self, outputs: &Outputs) -> Result<()> {
+        let bytes = match &self.output {
+            Some(name) => write_npy(&array::array(&outputs[name.as_str()])?),
+            None => {
+                let array = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), array::array(tensor)?));
+                let arrays = outputs.iter().map(array).collect::<Result<Vec<_>>>()?;
+                write_npz(&arrays).map_err(|e| Failure::data(format!("the outputs make no .npz file: {e}")))?
+            }
+        };
+        self.destination.write(&bytes)
+    }
+}
+
+/// Checks all output files before anything runs.
+fn destinations(args: &Args, function: &str, known: &[String]) -> Result<Vec<Sink>> {
+    let inputs: Vec<&Path> = args.feeds.files().map(PathBuf::as_path).chain([args.model.as_path()]).collect();
+    let mut sinks = Vec::new();
+    let mut paths: Vec<&Path> = Vec::new();
+    for OutputFile { name, path } in &args.outputs {
+        if !known.contains(name) {
+            let names: Vec<String> = known.iter().map(|n| format!("`{n}`")).collect();
+            let remedy = match graphc::ir::wire::suggest::closest(name, known.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("it has {}", names.join(", ")),
+            };
+            return Err(Failure::usage(format!("function `{function}` has no output `{name}`; {remedy}")));
+        }
+        paths.push(path);
+        sinks.push(Sink { destination: Destination::new(path, inputs.iter().copied())?, output: Some(name.clone()) });
+    }
+    if let Some(path) = &args.all_outputs {
+        paths.push(path);
+        sinks.push(Sink { destination: Destination::new(path, inputs.iter().copied())?, output: None });
+    }
+    if let Some(path) = &args.save {
+        paths.push(path);
+        // Saving over the model itself goes on from where it was.
+        Destination::new(path, inputs.iter().copied().filter(|i| *i != args.model))?;
+    }
+    for (i, path) in paths.iter().enumerate() {
+        if paths[..i].contains(path) {
+            return Err(Failure::usage(format!("{} is given for two outputs; give each its own file", path.display())));
+        }
+    }
+    Ok(sinks)
+}

@@ -1,0 +1,149 @@
+//! `graphc grad` as a user calls it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use graphc::build::ops::{ArgKind, ArgReduce, Linear, Softmax};
+use graphc::build::{Module, ModuleBuilder, Result};
+use graphc::{DType, Tensor};
+use tempfile::TempDir;
+
+/// A classifier without any training in it.
+fn forward() -> Result<Module> {
+    let mut m = ModuleBuilder::new();
+    m.symbol("B", 1)?;
+    m.value("w", Tensor::from_slice(&[2, 3], &[0.5f32, -0.25, 0.125, 1.0, 0.75, -0.5]))?;
+    m.value("b", Tensor::zeros(DType::F32, &[3]))?;
+    m.function("predict", |f| {
+        let x = f.input("x", "f32[B,2]")?;
+        let logits = f.name("logits", f.op(Linear {}, &[x, f.state("w")?, f.state("b")?])?)?;
+        let class = f.name("class", f.op(ArgReduce { kind: ArgKind::Max, axis: 1 }, &[logits])?)?;
+        f.output("probabilities", f.op(Softmax { axis: 1 }, &[logits])?)?;
+        f.output("class", class)?;
+        f.output("score", class.cast(DType::F32).mean(&[0]))
+    })?;
+    m.finish()
+}
+
+struct Folder {
+    folder: TempDir,
+    model: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.json");
+        graphc::file::save(&forward().unwrap(), &model).unwrap();
+        Folder { folder, model }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn grad(&self, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+        command.arg("grad").arg(&self.model).args(more).output().unwrap()
+    }
+
+    fn grad_to(&self, out: &Path, more: &[&str]) -> Output {
+        let out = out.display().to_string();
+        self.grad(&[more, &["-o", &out]].concat())
+    }
+}
+
+fn message(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeeded(output: &Output) {
+    assert!(output.status.success(), "{}", message(output));
+}
+
+/// Scores before and after a step, by hand: softmax cross-entropy with a plain step of 0.5.
+#[test]
+fn a_step_is_as_by_hand() {
+    let folder = Folder::new();
+    let out = folder.path("out.json");
+    let optimizer = ["--optimizer", "sgd:lr=0.5,momentum=0"];
+    succeeded(&folder.grad_to(&out, &[&["--loss", "cross_entropy:probabilities"], &optimizer[..]].concat()));
+    let mut session = graphc::Session::open(&out).unwrap().device(graphc::Device::Reference).build().unwrap();
+    let x = Tensor::from_slice(&[1, 2], &[1.0f32, 2.0]);
+    let target = Tensor::from_slice(&[1], &[2i32]);
+    let found = session.run("train_step", [("x", &x), ("target", &target)]).unwrap();
+    let logits = [2.5f64, 1.25, -0.875];
+    let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+    assert!((found["loss"].get(0).as_f64() - (sum.ln() - logits[2])).abs() < 1e-6);
+    let w = session.state("w").unwrap().unwrap().to_f64();
+    for (i, old) in [0.5, -0.25, 0.125, 1.0, 0.75, -0.5].iter().enumerate() {
+        let (row, class) = (i / 3, i % 3);
+        let error = logits[class].exp() / sum - if class == 2 { 1.0 } else { 0.0 };
+        assert!((w[i] - (old - 0.5 * [1.0, 2.0][row] * error)).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn the_new_module_trains() {
+    let folder = Folder::new();
+    let out = folder.path("out.json");
+    succeeded(
+        &folder
+            .grad_to(&out, &["--fn", "predict", "--loss", "cross_entropy:probabilities", "--wrt", "w", "b"]),
+    );
+    let data = folder.path("d.csv");
+    std::fs::write(&data, "1,0,0\n-1,0,1\n0,2,2\n1,0.5,0\n-1,0.5,1\n0,3,2\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graphc"));
+    let spec = format!("{}:x=0..2:target=2", data.display());
+    command.arg("train").arg(&out).args(["--data", &spec, "--epochs", "30", "--batch", "3", "--json"]);
+    let output = command.output().unwrap();
+    succeeded(&output);
+    let log = String::from_utf8(output.stdout).unwrap();
+    let loss =
+        |line: &str| line.split("\"loss\": ").nth(1).unwrap().trim_end_matches('}').parse::<f64>().unwrap();
+    let losses: Vec<f64> = log.lines().map(loss).collect();
+    assert!(losses.len() == 30 && losses[29] < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn a_module_may_be_replaced_by_its_own_training() {
+    let folder = Folder::new();
+    let model = folder.model.clone();
+    succeeded(&folder.grad_to(&model, &["--loss", "mse:probabilities", "--mode", "train"]));
+    let module = graphc::file::load(&model).unwrap();
+    assert_eq!(module.function("train_step").unwrap().inputs, ["x", "target"]);
+    assert!(module.functions.contains_key("predict"));
+}
+
+#[test]
+fn refusals_have_their_codes() {
+    let folder = Folder::new();
+    let out = folder.path("out.json");
+    let good = ["--loss", "cross_entropy:probabilities"];
+    let with = |more: &[&'static str]| [&good[..], more].concat();
+    for (arguments, code, parts) in [
+        (vec!["--loss", "score"], 65, &["`arg_reduce` node `class`", "does not change smoothly"][..]),
+        (vec!["--loss", "probabilities"], 65, &["f32[B,3]", "one number"]),
+        (vec!["--loss", "mse:class"], 65, &["`class` is i64[B]"]),
+        (vec!["--loss", "cross_entropy:probabilites"], 2, &["did you mean `probabilities`?"]),
+        (vec!["--loss", "crossentropy:probabilities"], 2, &["did you mean `cross_entropy:probabilities`?"]),
+        (with(&["--wrt", "ww"]), 2, &["no state `ww`"]),
+        (with(&["--fn", "predct"]), 2, &["did you mean `predict`?"]),
+        (with(&["--optimizer", "sgd:lr=0"]), 2, &["above 0"]),
+        (with(&["--optimizer", "sgd:lr=NaN"]), 2, &["above 0"]),
+        (with(&["--optimizer", "sgd:momentum=1.5"]), 2, &["below 1"]),
+        (with(&["--optimizer", "adam"]), 2, &["no optimizer `adam`"]),
+        (with(&["--mode", "trian"]), 2, &["--mode"]),
+        (vec![], 2, &["--loss"]),
+    ] {
+        let output = folder.grad_to(&out, &arguments);
+        let text = message(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(parts.iter().all(|p| text.contains(p)), "{text} lacks one of {parts:?}");
+        assert!(!out.exists());
+    }
+    let refused = folder.grad_to(folder.folder.path(), &good);
+    assert_eq!(refused.status.code(), Some(73), "{}", message(&refused));
+    std::fs::remove_file(&folder.model).unwrap();
+    assert_eq!(folder.grad_to(&out, &good).status.code(), Some(66));
+}

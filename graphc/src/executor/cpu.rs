@@ -1,0 +1,202 @@
+//! The CPU as a device: Programs on SIMD kernels and threads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use graphc_cpu::isa::Isa;
+use graphc_cpu::memory::OutOfMemory;
+use graphc_cpu::pool::{MAX_THREADS, Pool};
+use graphc_cpu::{Binding, CpuOptions, CpuTarget, Executable, RunError, Workspace};
+use graphc_ir::Tensor;
+use graphc_ir::program::{BufferKind, Program};
+use graphc_ir::target::Target;
+
+use super::staged::{Prepare, Registry, Staged};
+use super::{Run, Source, StateAccess, failed, lower};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::session::{Sizes, feeds};
+
+/// The threads, the instruction set, and what is computed from state alone.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    options: CpuOptions,
+    target: CpuTarget,
+    staged: Registry,
+}
+
+/// A function compiled for this CPU.
+#[derive(Debug)]
+pub(crate) struct Code {
+    main: Executable,
+    prepare: Option<Prepare>,
+    /// Whether the Program has a buffer for each state variable.
+    states: Vec<bool>,
+    /// Types of the state variables that it writes.
+    writes: Vec<(usize, Tensor)>,
+    /// Workspaces of runs that ended; as many as ever ran at once.
+    free: Mutex<Vec<Workspace>>,
+    bytes: usize,
+}
+
+impl Cpu {
+    pub fn open(threads: Option<usize>) -> Result<Cpu> {
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS);
+        let threads = threads.unwrap_or_else(available);
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Usage(format!("a session takes 1 to {MAX_THREADS} threads, not {threads}")));
+        }
+        let isa = Isa::detect().map_err(|e| Error::Device(e.to_string()))?;
+        let pool = Pool::new(threads).map_err(|e| Error::Device(e.to_string()))?;
+        let options = CpuOptions { pool: Arc::new(pool), isa };
+        Ok(Cpu { options, target: CpuTarget::new(isa, threads), staged: Registry::default() })
+    }
+
+    pub fn target(&self) -> &dyn Target {
+        &self.target
+    }
+
+    pub fn threads(&self) -> usize {
+        self.options.pool.threads()
+    }
+
+    pub fn compile(&self, source: &Source<'_>) -> Result<Code> {
+        let compiled = lower(source, &self.target)?;
+        let bytes = Sizes::of(&compiled).total();
+        let needed = bytes.saturating_add(source.other_bytes);
+        memory::check("a run on the cpu", needed, source.memory_limit)?;
+        let executable = |program| {
+            Executable::compile(program, self.options.clone()).map_err(|e| Error::Internal(e.to_string()))
+        };
+        let prepare = match &compiled.prepare {
+            Some(staged) => Some(self.staged.prepare(staged, executable(&staged.program)?)),
+            None => None,
+        };
+        let (states, writes) = states(&compiled.main);
+        let main = executable(&compiled.main)?;
+        Ok(Code { main, prepare, states, writes, free: Mutex::default(), bytes })
+    }
+
+    pub fn run(&self, code: &Code, run: Run<'_>) -> Result<()> {
+        let staged = match &code.prepare {
+            Some(prepare) => Some(prepare.staged(run.state.get())?),
+            None => None,
+        };
+        let reused = code.free().pop();
+        let mut workspace = match reused {
+            Some(workspace) => workspace,
+            None => code.main.workspace().map_err(no_memory)?,
+        };
+        let result = code.run(run, staged.as_deref(), &mut workspace);
+        code.free().push(workspace);
+        result
+    }
+}
+
+impl Code {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        // A panic while it was held left a list that is whole.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, run: Run<'_>, staged: Option<&Staged>, workspace: &mut Workspace) -> Result<()> {
+        let Run { function, feeds, outputs, state } = run;
+        let binding = self.main.bind(workspace);
+        let bound = bind(binding, &function.inputs, feeds, outputs, staged).map_err(ran)?;
+        match state {
+            StateAccess::Shared(state) => {
+                let mut bound = bound;
+                for (i, value) in state.values().iter().enumerate().filter(|(i, _)| self.has_state(*i)) {
+                    if let Some(value) = value {
+                        bound = bound.state(i, value.bytes()).map_err(ran)?;
+                    }
+                }
+                bound.run().map_err(ran)
+            }
+            StateAccess::Exclusive(state) => {
+                // What is assigned for the first time needs memory, which counts only if the run succeeds.
+                let fresh = |(i, _): &&(usize, Tensor)| state.get(*i).is_none();
+                let first: Vec<(usize, Tensor)> = self.writes.iter().filter(fresh).cloned().collect();
+                for (i, zeros) in &first {
+                    state.values_mut()[*i] = Some(zeros.clone());
+                }
+                let result = self.run_exclusively(bound, state.values_mut());
+                match result {
+                    Ok(()) => self.writes.iter().for_each(|(i, _)| state.touch(*i)),
+                    Err(_) => first.iter().for_each(|(i, _)| state.values_mut()[*i] = None),
+                }
+                result.map_err(ran)
+            }
+        }
+    }
+
+    fn run_exclusively<'a>(
+        &self,
+        mut bound: Binding<'a>,
+        values: &'a mut [Option<Tensor>],
+    ) -> std::result::Result<(), RunError> {
+        for (i, value) in values.iter_mut().enumerate().filter(|(i, _)| self.has_state(*i)) {
+            if let Some(value) = value {
+                bound = bound.state_mut(i, value.bytes_mut())?;
+            }
+        }
+        bound.run()
+    }
+
+    fn has_state(&self, i: usize) -> bool {
+        self.states.get(i).copied().unwrap_or(false)
+    }
+}
+
+/// Binds everything but the state.
+fn bind<'a>(
+    mut binding: Binding<'a>,
+    inputs: &[String],
+    fed: &'a [(&str, &Tensor)],
+    outputs: &'a mut [Tensor],
+    staged: Option<&'a Staged>,
+) -> std::result::Result<Binding<'a>, RunError> {
+    for (i, name) in inputs.iter().enumerate() {
+        if let Some(tensor) = feeds::find(fed, name) {
+            binding = binding.input(i, tensor.bytes())?;
+        }
+    }
+    for (i, tensor) in outputs.iter_mut().enumerate() {
+        binding = binding.output(i, tensor.bytes_mut())?;
+    }
+    for (i, bytes) in staged.into_iter().flat_map(Staged::buffers).enumerate() {
+        binding = binding.staged(i, bytes)?;
+    }
+    Ok(binding)
+}
+
+/// Which state variables a Program has buffers for, and zeros of the types of those that it writes.
+fn states(program: &Program) -> (Vec<bool>, Vec<(usize, Tensor)>) {
+    let (mut has, mut writes) = (Vec::new(), Vec::new());
+    for (id, decl) in program.buffers.iter().enumerate() {
+        let BufferKind::State(i) = decl.kind else { continue };
+        if has.len() <= i {
+            has.resize(i + 1, false);
+        }
+        has[i] = true;
+        if program.steps.iter().flat_map(|s| &s.writes).any(|p| p.buffer.index() == id) {
+            writes.push((i, Tensor::zeros(decl.dtype, &decl.shape)));
+        }
+    }
+    (has, writes)
+}
+
+/// An error of a run: of the data, unless something was bound wrongly.
+pub(super) fn ran(e: RunError) -> Error {
+    match e {
+        RunError::Step { .. } => failed(e),
+        _ => Error::Internal(e.to_string()),
+    }
+}
+
+pub(super) fn no_memory(e: OutOfMemory) -> Error {
+    Error::Device(e.to_string())
+}

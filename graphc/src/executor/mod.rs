@@ -1,0 +1,139 @@
+//! The devices behind a session: each compiles a bound function and runs it.
+//!
+//! *Boundary:* a session knows names, state and the cache; an executor knows tensors only.
+
+mod cpu;
+mod reference;
+mod staged;
+
+use graphc_ir::dim::Binding;
+use graphc_ir::target::{self, Target};
+use graphc_ir::{Function, Graph, Node, Tensor};
+use graphc_optimizer::driver;
+use graphc_optimizer::remarks::Remarks;
+
+use crate::error::{Error, Result};
+use crate::options::{Device, Options};
+use crate::session::State;
+
+/// A device as a session uses it.
+#[derive(Debug)]
+pub(crate) enum Executor {
+    Cpu(cpu::Cpu),
+    Reference(target::Reference),
+}
+
+/// A function compiled for fixed sizes.
+#[derive(Debug)]
+pub(crate) enum Code {
+    Cpu(cpu::Code),
+    Reference(Graph),
+}
+
+/// A function to compile.
+pub(crate) struct Source<'a> {
+    pub function: &'a Function,
+    /// As built, with its dims replaced by numbers.
+    pub bound: &'a Graph,
+    /// Canonical, expanded and simplified, with symbolic dims.
+    pub optimized: &'a Graph,
+    pub binding: &'a Binding,
+    pub options: &'a Options,
+    pub memory_limit: Option<usize>,
+    /// Bytes of feeds, outputs and state.
+    pub other_bytes: usize,
+}
+
+/// The state of a run: functions with updates have it for themselves.
+pub(crate) enum StateAccess<'a> {
+    Shared(&'a State),
+    Exclusive(&'a mut State),
+}
+
+/// One run: checked feeds and outputs of the right types.
+pub(crate) struct Run<'a> {
+    pub function: &'a Function,
+    pub feeds: &'a [(&'a str, &'a Tensor)],
+    pub outputs: &'a mut [Tensor],
+    pub state: StateAccess<'a>,
+}
+
+impl StateAccess<'_> {
+    pub fn get(&self) -> &State {
+        match self {
+            StateAccess::Shared(state) => state,
+            StateAccess::Exclusive(state) => state,
+        }
+    }
+}
+
+impl Executor {
+    /// Opens a device; `threads` counts the calling thread.
+    pub fn open(device: Device, threads: Option<usize>) -> Result<Executor> {
+        match device {
+            Device::Cpu => Ok(Executor::Cpu(cpu::Cpu::open(threads)?)),
+            Device::Reference => Ok(Executor::Reference(target::Reference)),
+            Device::Gpu => Err(Error::Device(
+                "the device gpu is not available: this build of graphc has no GPU runtime; use cpu or reference".into(),
+            )),
+        }
+    }
+
+    /// The device as the optimizer sees it.
+    pub fn target(&self) -> &dyn Target {
+        match self {
+            Executor::Cpu(cpu) => cpu.target(),
+            Executor::Reference(target) => target,
+        }
+    }
+
+    /// How many threads take part in a run.
+    pub fn threads(&self) -> usize {
+        match self {
+            Executor::Cpu(cpu) => cpu.threads(),
+            Executor::Reference(_) => 1,
+        }
+    }
+
+    /// Compiles a function, unless it needs more memory than the limit.
+    pub fn compile(&self, source: &Source<'_>) -> Result<Code> {
+        match self {
+            Executor::Cpu(cpu) => Ok(Code::Cpu(cpu.compile(source)?)),
+            Executor::Reference(_) => Ok(Code::Reference(reference::compile(source)?)),
+        }
+    }
+
+    /// Runs what this device compiled. State changes only if the run succeeds.
+    pub fn run(&self, code: &Code, run: Run<'_>) -> Result<()> {
+        match (self, code) {
+            (Executor::Cpu(cpu), Code::Cpu(code)) => cpu.run(code, run),
+            (_, Code::Reference(graph)) => reference::run(graph, run),
+            (Executor::Reference(_), Code::Cpu(_)) => {
+                Err(Error::Internal("a function compiled for the CPU came to the reference device".into()))
+            }
+        }
+    }
+}
+
+impl Code {
+    /// Bytes that keeping it costs.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Code::Cpu(code) => code.bytes(),
+            Code::Reference(graph) => graph.len() * size_of::<Node>(),
+        }
+    }
+}
+
+/// Lowers a function to Programs.
+pub(crate) fn lower(source: &Source<'_>, target: &dyn Target) -> Result<graphc_optimizer::compile::Compiled> {
+    let Source { function, optimized, binding, options, .. } = source;
+    driver::compile(optimized, function, binding, target, &options.optimizer, &mut Remarks::default())
+        .map_err(|e| Error::Internal(e.to_string()))
+}
+
+/// The error of a run, which is the data's fault: a check of the model failed, an index is out of range.
+pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
+    Error::Data(format!("the run failed and left the state as it was: {e}"))
+}
+

@@ -1,0 +1,117 @@
+//! How much memory this process may take.
+
+use graphc_ir::{DType, Graph};
+use graphc_ir::tensor::element_count;
+use graphc_ir::types::TensorType;
+
+use crate::error::{Error, Result};
+
+/// The smaller of the machine's memory and the process's limit on address space; `None` where the
+/// system does not say.
+pub fn available() -> Option<usize> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|t| {
+        let line = t.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().to_owned();
+        line.parse::<usize>().ok()?.checked_mul(1024)
+    });
+    let process = std::fs::read_to_string("/proc/self/limits").ok().and_then(|t| {
+        let line = t.lines().find_map(|l| l.strip_prefix("Max address space"))?.to_owned();
+        line.split_whitespace().next()?.parse::<usize>().ok()
+    });
+    machine.into_iter().chain(process).min()
+}
+
+/// Refuses what needs more than the limit.
+pub(crate) fn check(what: &str, bytes: usize, limit: Option<usize>) -> Result<()> {
+    match limit {
+        Some(limit) if bytes > limit => Err(Error::Device(format!(
+            "{what} needs {} of memory, and {} may be used; use smaller dims, such as a smaller batch",
+            readable(bytes),
+            readable(limit)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a tensor that is too large to exist or for this process; `what` names it in the error.
+///
+/// # Errors
+/// [`Error::Device`] with the sizes.
+pub fn check_tensor(what: &str, dtype: DType, shape: &[usize]) -> Result<()> {
+    let bytes = element_count(shape).and_then(|n| n.checked_mul(dtype.size()));
+    let bytes = bytes.ok_or_else(|| Error::Device(format!("{what} of shape {shape:?} is too large to exist")))?;
+    check(what, bytes, available())?;
+    // What is promised may still be refused: asking is the only way to know.
+    let mut room: Vec<u64> = Vec::new();
+    room.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| {
+        Error::Device(format!("the system refused {} of memory for {what}; use smaller dims", readable(bytes)))
+    })
+}
+
+/// Bytes of a tensor of fixed dims; `None` if no tensor that large can exist.
+pub(crate) fn tensor_bytes(ty: &TensorType) -> Option<usize> {
+    let shape = ty.shape()?;
+    element_count(&shape)?.checked_mul(ty.dtype.size())
+}
+
+/// Bytes that are live at once when a bound graph is evaluated node by node; an error names a value that
+/// is too large to exist.
+pub(crate) fn live_bytes(graph: &Graph) -> Result<usize> {
+    let mut sizes = vec![0usize; graph.value_count()];
+    for (id, node) in graph.nodes() {
+        for v in node.outs() {
+            sizes[v.index()] = tensor_bytes(graph.ty(v)).ok_or_else(|| {
+                Error::Device(format!(
+                    "{}: a tensor {} is too large to exist; use smaller dims",
+                    graph.describe(id),
+                    graph.ty(v)
+                ))
+            })?;
+        }
+    }
+    let (live_nodes, mut uses) = (graph.live_nodes(), graph.use_counts());
+    let (mut live, mut most) = (0usize, 0usize);
+    for (id, node) in graph.nodes().filter(|(id, _)| live_nodes[id.index()]) {
+        let made: usize = graph.node(id).outs().fold(0, |sum, v| sum.saturating_add(sizes[v.index()]));
+        live = live.saturating_add(made);
+        most = most.max(live);
+        for v in &node.ins {
+            uses[v.index()] -= 1;
+            if uses[v.index()] == 0 {
+                live = live.saturating_sub(sizes[v.index()]);
+            }
+        }
+    }
+    Ok(most)
+}
+
+/// Bytes for a person: "1.5 MiB".
+pub fn readable(bytes: usize) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        for (bytes, text) in [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")] {
+            assert_eq!(readable(bytes), text);
+        }
+    }
+
+    #[test]
+    fn the_limit_is_enforced() {
+        assert!(check("it", 10, None).is_ok() && check("it", 10, Some(10)).is_ok());
+        let error = check("it", 11, Some(10)).unwrap_err().to_string();
+        assert_eq!(error, "it needs 11 bytes of memory, and 10 bytes may be used; use smaller dims, such as a smaller batch");
+    }
+}

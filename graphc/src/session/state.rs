@@ -1,0 +1,119 @@
+//! The state of a session: one value a variable, and how often each has changed.
+
+use graphc_ir::dim::{Binding, bind_shape};
+use graphc_ir::module::Module;
+use graphc_ir::random;
+use graphc_ir::tensor::element_count;
+use graphc_ir::{StateDecl, StateRole, Tensor};
+
+use super::feeds::described;
+use crate::error::{Error, Result, suggest};
+
+/// The variables' values, by their position in the module.
+#[derive(Debug)]
+pub(crate) struct State {
+    values: Vec<Option<Tensor>>,
+    /// Counts the assignments of each variable; what was computed from one holds for that count only.
+    versions: Vec<u64>,
+    /// The dims of the variables' types.
+    dims: Binding,
+}
+
+impl State {
+    /// The values that the module carries; `dims` are sizes that the caller knows.
+    pub fn new(module: &Module, dims: Binding) -> Result<State> {
+        let count = module.state.len();
+        let mut state = State { values: vec![None; count], versions: vec![0; count], dims };
+        for (i, decl) in module.state.iter().enumerate() {
+            if let Some(value) = &decl.init {
+                state.set(module, i, (**value).clone())?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// The sizes of the dims that variables have.
+    pub fn dims(&self) -> &Binding {
+        &self.dims
+    }
+
+    /// A variable's value, if it has one.
+    pub fn get(&self, i: usize) -> Option<&Tensor> {
+        self.values[i].as_ref()
+    }
+
+    /// All values.
+    pub fn values(&self) -> &[Option<Tensor>] {
+        &self.values
+    }
+
+    /// All values, for a run that assigns some of them; it tells which by [`State::touch`].
+    pub fn values_mut(&mut self) -> &mut [Option<Tensor>] {
+        &mut self.values
+    }
+
+    /// How often a variable was assigned.
+    pub fn version(&self, i: usize) -> u64 {
+        self.versions[i]
+    }
+
+    /// Notes that a variable was assigned.
+    pub fn touch(&mut self, i: usize) {
+        self.versions[i] += 1;
+    }
+
+    /// Assigns a value of the variable's type; the first one binds the type's dims for the session.
+    pub fn set(&mut self, module: &Module, i: usize, value: Tensor) -> Result<()> {
+        let decl = &module.state[i];
+        let given = || format!("state variable `{}` is {}, but was given {}", decl.name, decl.ty, described(&value));
+        if value.dtype() != decl.ty.dtype {
+            return Err(Error::Data(format!("{}; convert it to {}", given(), decl.ty.dtype)));
+        }
+        bind_shape(&decl.name, &decl.ty.dims, value.shape(), &mut self.dims)
+            .map_err(|e| Error::Data(format!("{}: {e}", given())))?;
+        self.values[i] = Some(value);
+        self.touch(i);
+        Ok(())
+    }
+
+    /// Assigns the value that a function made, whose type is the variable's.
+    pub fn assign(&mut self, i: usize, value: Tensor) {
+        self.values[i] = Some(value);
+        self.touch(i);
+    }
+
+    /// Names of the variables without a value.
+    pub fn unset<'m>(&self, module: &'m Module) -> Vec<&'m str> {
+        let unset = |(i, decl): (usize, &'m StateDecl)| self.values[i].is_none().then_some(decl.name.as_str());
+        module.state.iter().enumerate().filter_map(unset).collect()
+    }
+
+    /// Sets the random keys from a seed: those without a value, or all. Different variables get different
+    /// keys: word 0 of each is mixed with the variable's position.
+    pub fn seed(&mut self, module: &Module, seed: u64, all: bool) -> Result<()> {
+        for (i, decl) in module.state.iter().enumerate() {
+            if decl.role == StateRole::Key && (all || self.values[i].is_none()) {
+                let key = random::threefry2x32(random::key(seed), [i as u32, 0]);
+                self.set(module, i, Tensor::from_slice(&[2], &key))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of all variables, with or without a value, whose dims are known.
+    pub fn bytes(&self, module: &Module, binding: &Binding) -> usize {
+        let bytes = |decl: &StateDecl| {
+            let shape = decl.ty.dims.iter().map(|d| d.bind_size(binding).ok()).collect::<Option<Vec<_>>>()?;
+            element_count(&shape)?.checked_mul(decl.ty.dtype.size())
+        };
+        module.state.iter().filter_map(bytes).fold(0, usize::saturating_add)
+    }
+}
+
+/// Position of a variable, or an error that suggests one.
+pub(crate) fn index(module: &Module, name: &str) -> Result<usize> {
+    module.state_index(name).ok_or_else(|| {
+        let known = module.state.iter().map(|s| s.name.as_str());
+        Error::Usage(format!("the module has no state variable `{name}`; {}", suggest(name, known)))
+    })
+}

@@ -1,0 +1,7 @@
+//! The models against their files and against independent implementations.
+
+mod classifiers;
+mod common;
+mod shipped;
+mod stress;
+mod two_layer;
