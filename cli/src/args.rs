@@ -72,7 +72,8 @@ impl FromStr for DimSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<DimSize, String> {
-        let parsed = text.split_once('=').and_then(|(name, size)| Some((name.trim(), size.trim().parse().ok()?)));
+        let parsed =
+            text.split_once('=').and_then(|(name, size)| Some((name.trim(), size.trim().parse().ok()?)));
         match parsed {
             Some((name, size)) if !name.is_empty() => Ok(DimSize { name: name.into(), size }),
             _ => Err("write a symbol and its size, as in `B=32`".into()),

@@ -58,7 +58,8 @@ pub fn read_npz_file(path: &Path) -> Result<Vec<(String, Tensor)>> {
     let what = path.display().to_string();
     let bytes = read_file(path)?;
     let most = graphc::memory::available().unwrap_or(usize::MAX) as u64;
-    let limits = NpzLimits { entry_bytes: most.min(4 << 30), total_bytes: most.min(8 << 30), ..NpzLimits::default() };
+    let limits =
+        NpzLimits { entry_bytes: most.min(4 << 30), total_bytes: most.min(8 << 30), ..NpzLimits::default() };
     let arrays = read_npz(&bytes, &limits).map_err(|e| Failure::data(format!("{what}: {e}")))?;
     arrays.iter().map(|(key, a)| Ok((key.clone(), tensor(&format!("{what}:{key}"), a)?))).collect()
 }

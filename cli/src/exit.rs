@@ -70,9 +70,10 @@ impl Failure {
     /// A file could not be read.
     pub fn reading(path: &Path, e: &io::Error) -> Failure {
         match e.kind() {
-            io::ErrorKind::NotFound => {
-                Failure::new(Exit::NotFound, format!("{}: there is no such file; check the path", path.display()))
-            }
+            io::ErrorKind::NotFound => Failure::new(
+                Exit::NotFound,
+                format!("{}: there is no such file; check the path", path.display()),
+            ),
             io::ErrorKind::IsADirectory => {
                 Failure::new(Exit::Io, format!("{}: is a folder; give a file in it", path.display()))
             }

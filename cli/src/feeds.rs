@@ -40,7 +40,9 @@ impl FromStr for Assignment {
 
     fn from_str(text: &str) -> std::result::Result<Assignment, String> {
         match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok(Assignment { name: name.into(), value: value.parse()? }),
+            Some((name, value)) if !name.is_empty() => {
+                Ok(Assignment { name: name.into(), value: value.parse()? })
+            }
             _ => Err("write a name and a value, as in `x=@x.npy`".into()),
         }
     }
@@ -94,14 +96,22 @@ impl FeedArgs {
         let mut given = self.inputs.clone();
         let twice = given.iter().find(|a| fed.iter().any(|(n, _)| *n == a.name));
         if let (Some(a), Some(path)) = (twice, &self.archive) {
-            return Err(Failure::usage(format!("input `{}` is given by -i and by {}; give it once", a.name, path.display())));
+            return Err(Failure::usage(format!(
+                "input `{}` is given by -i and by {}; give it once",
+                a.name,
+                path.display()
+            )));
         }
         let mut sizes = Vec::new();
         if let Some(size) = fill {
             let bounds = &function.graph.infer().bounds;
-            sizes = session.symbols(name)?.into_iter().map(|s| (bounds.lower(&s).max(size as i64), s)).collect();
-            let missing = slots.iter().filter(|s| !given.iter().any(|a| a.name == s.name) && !fed.iter().any(|(n, _)| n == s.name));
-            let random = |s: &Slot<'_>| Assignment { name: s.name.into(), value: Value::Recipe(Recipe::Random) };
+            sizes =
+                session.symbols(name)?.into_iter().map(|s| (bounds.lower(&s).max(size as i64), s)).collect();
+            let missing = slots
+                .iter()
+                .filter(|s| !given.iter().any(|a| a.name == s.name) && !fed.iter().any(|(n, _)| n == s.name));
+            let random =
+                |s: &Slot<'_>| Assignment { name: s.name.into(), value: Value::Recipe(Recipe::Random) };
             let missing: Vec<Assignment> = missing.map(random).collect();
             given.extend(missing);
         }
@@ -128,7 +138,9 @@ struct Context<'a> {
 }
 
 fn input_slots(function: &Function) -> Vec<Slot<'_>> {
-    (0..function.inputs.len()).map(|i| Slot { name: &function.inputs[i], ty: function.input_type(i) }).collect()
+    (0..function.inputs.len())
+        .map(|i| Slot { name: &function.inputs[i], ty: function.input_type(i) })
+        .collect()
 }
 
 /// Names exist, and none is given twice.
@@ -172,7 +184,9 @@ fn resolve(
     let own = given.iter().zip(&values).filter_map(|(a, v)| Some((a.name.as_str(), v.as_ref()?)));
     let own = own.chain(known.iter().map(|(n, t)| (n.as_str(), t)));
     let shapes: Vec<InputShape<'_>> = own
-        .filter_map(|(name, t)| Some(InputShape { name: slot(name)?.name, dims: &slot(name)?.ty.dims, sizes: t.shape() }))
+        .filter_map(|(name, t)| {
+            Some(InputShape { name: slot(name)?.name, dims: &slot(name)?.ty.dims, sizes: t.shape() })
+        })
         .collect();
     let mut binding = context.dims.clone();
     if let Err(e) = bind_shapes(&shapes, &mut binding) {
@@ -183,10 +197,15 @@ fn resolve(
     let images = given.iter().filter(|a| matches!(a.value, Value::Image(_)));
     for slot in images.filter_map(|a| slot(&a.name)) {
         if let Some(shape) = image_shape(slot.ty) {
-            let _ = bind_shapes(&[InputShape { name: slot.name, dims: &slot.ty.dims, sizes: &shape }], &mut binding);
+            let _ = bind_shapes(
+                &[InputShape { name: slot.name, dims: &slot.ty.dims, sizes: &shape }],
+                &mut binding,
+            );
         }
     }
-    for (size, symbol) in context.sizes.iter().filter(|(_, s)| binding.get(s).is_none()).cloned().collect::<Vec<_>>() {
+    for (size, symbol) in
+        context.sizes.iter().filter(|(_, s)| binding.get(s).is_none()).cloned().collect::<Vec<_>>()
+    {
         let symbol = Symbol::new(&symbol).map_err(|e| Failure::usage(e.to_string()))?;
         binding.set(&symbol, size, "the default size").map_err(|e| Failure::usage(e.to_string()))?;
     }
@@ -195,7 +214,7 @@ fn resolve(
         let (Some(slot), value) = (slot(&a.name), value) else { continue };
         let tensor = match value {
             Some(tensor) => tensor,
-            None => a.value.of_shape(slot.name, slot.ty.dtype, &sizes(slot, &binding)?, context.seed)?,
+            None => a.value.of_shape(slot.name, slot.ty, &sizes(slot, &binding)?, context.seed)?,
         };
         out.push((a.name.clone(), tensor));
     }
@@ -204,7 +223,8 @@ fn resolve(
 
 fn sizes(slot: Slot<'_>, binding: &Binding) -> Result<Vec<usize>> {
     let size = |d: &graphc::Dim| {
-        let open: Vec<Symbol> = d.symbols().into_iter().filter(|s| binding.get(s.as_str()).is_none()).collect();
+        let open: Vec<Symbol> =
+            d.symbols().into_iter().filter(|s| binding.get(s.as_str()).is_none()).collect();
         match open.first() {
             Some(s) => Err(Failure::usage(format!(
                 "the size of dim `{s}` of `{}` ({}) is not known; give it, as with `--dim {s}=32`",

@@ -16,10 +16,13 @@ pub struct Destination {
 impl Destination {
     /// Checks that the file can be created, and that it is none of the inputs.
     pub fn new<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<Destination> {
-        let refused = |why: &str| Failure::new(Exit::Create, format!("{}: {why}; nothing was changed", path.display()));
+        let refused =
+            |why: &str| Failure::new(Exit::Create, format!("{}: {why}; nothing was changed", path.display()));
         match path.symlink_metadata() {
             Ok(m) if m.is_dir() => return Err(refused("is a folder; give the name of a file")),
-            Ok(m) if m.is_symlink() => return Err(refused("is a symbolic link; give the file that it leads to")),
+            Ok(m) if m.is_symlink() => {
+                return Err(refused("is a symbolic link; give the file that it leads to"));
+            }
             Ok(m) if !m.is_file() => return Err(refused("exists and is not a regular file")),
             Ok(m) => {
                 if inputs.into_iter().any(|i| i.metadata().is_ok_and(|i| same_file(&i, &m))) {
@@ -44,7 +47,8 @@ impl Destination {
     /// Writes the file under another name, syncs it, and gives it its own.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         let failed = |e: io::Error| {
-            let message = format!("{}: writing failed: {e}; the file is as it was before", self.path.display());
+            let message =
+                format!("{}: writing failed: {e}; the file is as it was before", self.path.display());
             Failure::new(Exit::Io, message)
         };
         let mut file = self.temporary().map_err(failed)?;

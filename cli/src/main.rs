@@ -39,7 +39,10 @@ fn main() -> ExitCode {
         terminal.flush()
     }))
     .unwrap_or_else(|_| {
-        Err(Failure::new(Exit::Internal, "this is a bug of graphc; please report it with the command and the model"))
+        Err(Failure::new(
+            Exit::Internal,
+            "this is a bug of graphc; please report it with the command and the model",
+        ))
     });
     match result {
         Ok(()) => Exit::Ok.into(),

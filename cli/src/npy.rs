@@ -120,18 +120,8 @@ pub struct NpyError {
 }
 
 impl NpyError {
-    fn new(
-        kind: NpyErrorKind,
-        offset: usize,
-        message: impl Into<String>,
-        remedy: &'static str,
-    ) -> NpyError {
-        NpyError {
-            kind,
-            message: message.into(),
-            offset,
-            remedy,
-        }
+    fn new(kind: NpyErrorKind, offset: usize, message: impl Into<String>, remedy: &'static str) -> NpyError {
+        NpyError { kind, message: message.into(), offset, remedy }
     }
 }
 
@@ -153,11 +143,7 @@ impl Array {
         let claimed = byte_count(dtype, &shape, 0)?;
         check_length(claimed, bytes.len(), 0)?;
         check_booleans(dtype, &bytes, 0)?;
-        Ok(Array {
-            dtype,
-            shape,
-            bytes,
-        })
+        Ok(Array { dtype, shape, bytes })
     }
 }
 
@@ -182,40 +168,20 @@ pub(crate) fn read_npy_owned(mut bytes: Vec<u8>) -> Result<Array, NpyError> {
 fn check(bytes: &[u8]) -> Result<Header, NpyError> {
     let header = header::read(bytes)?;
     let claimed = byte_count(header.dtype, &header.shape, header.data_offset)?;
-    check_length(
-        claimed,
-        bytes.len() - header.data_offset,
-        header.data_offset,
-    )?;
-    check_booleans(
-        header.dtype,
-        &bytes[header.data_offset..],
-        header.data_offset,
-    )?;
+    check_length(claimed, bytes.len() - header.data_offset, header.data_offset)?;
+    check_booleans(header.dtype, &bytes[header.data_offset..], header.data_offset)?;
     Ok(header)
 }
 
 fn array(header: Header, mut elements: Vec<u8>) -> Result<Array, NpyError> {
-    let Header {
-        dtype,
-        shape,
-        big_endian,
-        fortran_order,
-        ..
-    } = header;
+    let Header { dtype, shape, big_endian, fortran_order, .. } = header;
     if big_endian {
-        elements
-            .chunks_exact_mut(dtype.size())
-            .for_each(<[u8]>::reverse);
+        elements.chunks_exact_mut(dtype.size()).for_each(<[u8]>::reverse);
     }
     if fortran_order && shape.len() > 1 && !elements.is_empty() {
         elements = row_major(&elements, &shape, dtype.size());
     }
-    Ok(Array {
-        dtype,
-        shape,
-        bytes: elements,
-    })
+    Ok(Array { dtype, shape, bytes: elements })
 }
 
 /// The bytes that the elements take, which must fit memory. So must the other axes where one is 0: whoever computes
@@ -223,18 +189,13 @@ fn array(header: Header, mut elements: Vec<u8>) -> Result<Array, NpyError> {
 fn byte_count(dtype: NpyType, shape: &[usize], offset: usize) -> Result<usize, NpyError> {
     let nonempty = shape
         .iter()
-        .try_fold(dtype.size(), |product, &length| {
-            product.checked_mul(length.max(1))
-        })
+        .try_fold(dtype.size(), |product, &length| product.checked_mul(length.max(1)))
         .filter(|&product| isize::try_from(product).is_ok());
     match nonempty {
         None => Err(NpyError::new(
             NpyErrorKind::Shape,
             offset,
-            format!(
-                "a shape of {} axes whose size in bytes overflows",
-                shape.len()
-            ),
+            format!("a shape of {} axes whose size in bytes overflows", shape.len()),
             "the file is damaged or forged: write it again",
         )),
         Some(_) if shape.contains(&0) => Ok(0),

@@ -59,10 +59,7 @@ pub fn read_npz(bytes: &[u8], limits: &NpzLimits) -> Result<Vec<(String, Array)>
     let entries = read_directory(bytes, limits)?;
     let mut keys = Vec::with_capacity(entries.len());
     for entry in &entries {
-        let key = entry
-            .name
-            .strip_suffix(ENDING)
-            .filter(|key| !key.is_empty());
+        let key = entry.name.strip_suffix(ENDING).filter(|key| !key.is_empty());
         keys.push(key.ok_or_else(|| no_array(&entry.name))?);
     }
     let mut arrays = Vec::with_capacity(entries.len());

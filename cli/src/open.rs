@@ -44,7 +44,11 @@ pub fn set_state(session: &mut Session, args: &FeedArgs, global: &Global, termin
         return Ok(());
     }
     session.init_missing(global.seed)?;
-    let variables = if unset.len() > 6 { format!("{} state variables", unset.len()) } else { format!("state {}", unset.join(", ")) };
+    let variables = if unset.len() > 6 {
+        format!("{} state variables", unset.len())
+    } else {
+        format!("state {}", unset.join(", "))
+    };
     terminal.note(&format!("{variables} had no value and was set by `init` with seed {}", global.seed));
     Ok(())
 }

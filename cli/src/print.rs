@@ -55,10 +55,14 @@ pub fn class_names(module: &Module, outputs: &Outputs) -> Option<String> {
     const ROWS: usize = 10;
     let classes = module.meta.get("classes").and_then(Meta::texts)?;
     let winners: Vec<usize> = match (outputs.get("class"), outputs.get("probabilities")) {
-        (Some(t), _) if t.dtype().is_int() => (0..t.len()).filter_map(|i| t.get(i).as_int().try_into().ok()).collect(),
+        (Some(t), _) if t.dtype().is_int() => {
+            (0..t.len()).filter_map(|i| t.get(i).as_int().try_into().ok()).collect()
+        }
         (_, Some(t)) if t.shape().last() == Some(&classes.len()) => {
             let values = t.to_f64();
-            let largest = |row: &[f64]| (0..row.len()).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or_default();
+            let largest = |row: &[f64]| {
+                (0..row.len()).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or_default()
+            };
             values.chunks(classes.len()).map(largest).collect()
         }
         _ => return None,
@@ -125,7 +129,10 @@ mod tests {
 
     #[test]
     fn large_outputs_are_summarized_for_a_terminal() {
-        let all = outputs(vec![("y", Tensor::zeros(DType::F32, &[200])), ("n", Tensor::scalar(DType::I32, Scalar::I(1)))]);
+        let all = outputs(vec![
+            ("y", Tensor::zeros(DType::F32, &[200])),
+            ("n", Tensor::scalar(DType::I32, Scalar::I(1))),
+        ]);
         let text = for_a_terminal(&all);
         assert!(text.contains("f32[200] from 0.000000 to 0.000000") && text.contains("\"n\": 1"), "{text}");
     }

@@ -61,18 +61,8 @@ pub struct ZipError {
 }
 
 impl ZipError {
-    fn new(
-        kind: ZipErrorKind,
-        offset: usize,
-        message: impl Into<String>,
-        remedy: &'static str,
-    ) -> ZipError {
-        ZipError {
-            kind,
-            message: message.into(),
-            offset,
-            remedy,
-        }
+    fn new(kind: ZipErrorKind, offset: usize, message: impl Into<String>, remedy: &'static str) -> ZipError {
+        ZipError { kind, message: message.into(), offset, remedy }
     }
 
     fn damaged(offset: usize, message: impl Into<String>) -> ZipError {
@@ -107,11 +97,7 @@ pub struct ZipLimits {
 
 impl Default for ZipLimits {
     fn default() -> ZipLimits {
-        ZipLimits {
-            entries: 10_000,
-            entry_bytes: 4 << 30,
-            total_bytes: 8 << 30,
-        }
+        ZipLimits { entries: 10_000, entry_bytes: 4 << 30, total_bytes: 8 << 30 }
     }
 }
 
@@ -132,11 +118,7 @@ impl<'a> Entry<'a> {
     /// The contents, of exactly the declared size and checksum. Memory grows with what is really inflated, never with
     /// what is declared.
     pub(crate) fn contents(&self) -> Result<Cow<'a, [u8]>, ZipError> {
-        let contents = if self.deflated {
-            Cow::Owned(self.inflate()?)
-        } else {
-            Cow::Borrowed(self.data)
-        };
+        let contents = if self.deflated { Cow::Owned(self.inflate()?) } else { Cow::Borrowed(self.data) };
         let mut crc = Crc::new();
         crc.update(&contents);
         if crc.sum() != self.crc {
@@ -159,9 +141,7 @@ impl<'a> Entry<'a> {
         let mut used = 0;
         loop {
             // One byte beyond the declared size is enough to see that there is more.
-            let room = (self.size - out.len())
-                .saturating_add(1)
-                .min(STEP.max(out.len()));
+            let room = (self.size - out.len()).saturating_add(1).min(STEP.max(out.len()));
             if out.try_reserve(room).is_err() {
                 return Err(ZipError::new(
                     ZipErrorKind::Limit,
@@ -171,8 +151,7 @@ impl<'a> Entry<'a> {
                 ));
             }
             let before = (used, out.len());
-            let status =
-                inflater.decompress_vec(&self.data[used..], &mut out, FlushDecompress::None);
+            let status = inflater.decompress_vec(&self.data[used..], &mut out, FlushDecompress::None);
             let Ok(status) = status else {
                 return refused("does not inflate: its compressed bytes are not deflate data");
             };

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use graphc_ir::wire::{Diagnostic, SaveError};
-use thiserror::Error;
 
 /// Result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a model was not read, compiled, run or saved: each message says what, where and how to mend it.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A module or its weights are not valid; all independent problems are listed.
     #[error("{}", lines(.0))]

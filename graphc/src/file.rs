@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use graphc_ir::Module;
-use graphc_ir::wire::{self, LoadError, SaveError};
+use graphc_ir::wire::{self, Limits, LoadError, SaveError};
 
 use crate::error::{Error, Result};
 
@@ -13,9 +13,18 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::NotFound`], [`Error::Read`], or [`Error::Model`] with everything that is wrong in the file.
 pub fn load(path: &Path) -> Result<Module> {
+    let most = Limits::default().json.bytes as u64;
+    if let Some(bytes) = path.metadata().ok().filter(|m| m.is_file()).map(|m| m.len()).filter(|b| *b > most) {
+        let path = path.display();
+        return Err(Error::Data(format!(
+            "{path}: a file of {bytes} bytes; at most {most} are read: keep tensors in a weights file"
+        )));
+    }
     wire::load(path).map_err(|e| match e {
         LoadError::Invalid(diagnostics) => Error::Model(diagnostics),
-        LoadError::Io { path, source } if source.kind() == ErrorKind::NotFound => Error::NotFound { path, source },
+        LoadError::Io { path, source } if source.kind() == ErrorKind::NotFound => {
+            Error::NotFound { path, source }
+        }
         LoadError::Io { path, source } => Error::Read { path, source },
     })
 }
@@ -31,7 +40,10 @@ pub fn save(module: &Module, path: &Path) -> Result<()> {
             let kind = source.kind();
             let refused = matches!(
                 kind,
-                ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                ErrorKind::InvalidInput
+                    | ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
             );
             let e = SaveError::Io { step, path, source };
             if refused { Error::Create(e) } else { Error::Write(e) }

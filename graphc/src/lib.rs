@@ -59,7 +59,9 @@ pub mod verify;
 
 pub use graphc_cpu::pool::MAX_THREADS;
 pub use graphc_ir as ir;
-pub use graphc_ir::{DType, Dim, Element, Function, Graph, Module, Op, StateDecl, StateRole, Tensor, TensorType};
+pub use graphc_ir::{
+    DType, Dim, Element, Function, Graph, Module, Op, StateDecl, StateRole, Tensor, TensorType,
+};
 pub use graphc_optimizer as optimizer;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,8 +1,8 @@
 //! How much memory this process may take.
 
-use graphc_ir::{DType, Graph};
 use graphc_ir::tensor::element_count;
 use graphc_ir::types::TensorType;
+use graphc_ir::{DType, Graph};
 
 use crate::error::{Error, Result};
 
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 /// system does not say.
 pub fn available() -> Option<usize> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|t| {
-        let line = t.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().to_owned();
+        let line =
+            t.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().to_owned();
         line.parse::<usize>().ok()?.checked_mul(1024)
     });
     let process = std::fs::read_to_string("/proc/self/limits").ok().and_then(|t| {
@@ -38,12 +39,16 @@ pub(crate) fn check(what: &str, bytes: usize, limit: Option<usize>) -> Result<()
 /// [`Error::Device`] with the sizes.
 pub fn check_tensor(what: &str, dtype: DType, shape: &[usize]) -> Result<()> {
     let bytes = element_count(shape).and_then(|n| n.checked_mul(dtype.size()));
-    let bytes = bytes.ok_or_else(|| Error::Device(format!("{what} of shape {shape:?} is too large to exist")))?;
+    let bytes =
+        bytes.ok_or_else(|| Error::Device(format!("{what} of shape {shape:?} is too large to exist")))?;
     check(what, bytes, available())?;
     // What is promised may still be refused: asking is the only way to know.
     let mut room: Vec<u64> = Vec::new();
     room.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| {
-        Error::Device(format!("the system refused {} of memory for {what}; use smaller dims", readable(bytes)))
+        Error::Device(format!(
+            "the system refused {} of memory for {what}; use smaller dims",
+            readable(bytes)
+        ))
     })
 }
 
@@ -112,6 +117,9 @@ mod tests {
     fn the_limit_is_enforced() {
         assert!(check("it", 10, None).is_ok() && check("it", 10, Some(10)).is_ok());
         let error = check("it", 11, Some(10)).unwrap_err().to_string();
-        assert_eq!(error, "it needs 11 bytes of memory, and 10 bytes may be used; use smaller dims, such as a smaller batch");
+        assert_eq!(
+            error,
+            "it needs 11 bytes of memory, and 10 bytes may be used; use smaller dims, such as a smaller batch"
+        );
     }
 }

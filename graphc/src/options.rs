@@ -40,9 +40,9 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Device, Error> {
-        [Device::Cpu, Device::Gpu, Device::Reference].into_iter().find(|d| d.name() == name).ok_or_else(|| {
-            Error::Usage(format!("there is no device `{name}`; the devices are cpu, gpu and reference"))
-        })
+        [Device::Cpu, Device::Gpu, Device::Reference].into_iter().find(|d| d.name() == name).ok_or_else(
+            || Error::Usage(format!("there is no device `{name}`; the devices are cpu, gpu and reference")),
+        )
     }
 }
 

@@ -44,7 +44,10 @@ static ALLOCATOR: Counting = Counting;
 fn classifier() -> graphc::build::Result<Module> {
     let ramp = |shape: &[usize]| {
         let n: usize = shape.iter().product();
-        Tensor::from_slice(shape, &(0..n).map(|i| ((i * 7919) % 101) as f32 / 1000.0 - 0.05).collect::<Vec<_>>())
+        Tensor::from_slice(
+            shape,
+            &(0..n).map(|i| ((i * 7919) % 101) as f32 / 1000.0 - 0.05).collect::<Vec<_>>(),
+        )
     };
     let mut m = ModuleBuilder::new();
     m.symbol("B", 1)?;
@@ -73,7 +76,8 @@ fn classifier() -> graphc::build::Result<Module> {
 // One test, so that nothing else allocates at the same time.
 #[test]
 fn the_steady_state_allocates_nothing() {
-    let mut session = Session::from_module(classifier().unwrap()).device(Device::Cpu).threads(4).build().unwrap();
+    let mut session =
+        Session::from_module(classifier().unwrap()).device(Device::Cpu).threads(4).build().unwrap();
     let batch = |b: usize, n: usize| Tensor::from_slice(&[b, n], &vec![0.25f32; b * n]);
     let (x, t, other) = (batch(128, 64), batch(128, 10), batch(32, 64));
     // Both orders of the feeds, two functions over one state, and two specializations.

@@ -164,8 +164,12 @@ fn state_that_init_does_not_set_is_named() {
     let mut m = ModuleBuilder::new();
     m.param("w", "f32[2]").unwrap();
     m.function("read", |f| f.output("y", f.state("w")?)).unwrap();
-    let error = Session::from_module(m.finish().unwrap()).device(Device::Reference).seed(0).build().unwrap_err();
-    assert!(error.kind() == ErrorKind::Data && error.to_string().contains("state `w` has no value"), "{error}");
+    let error =
+        Session::from_module(m.finish().unwrap()).device(Device::Reference).seed(0).build().unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Data && error.to_string().contains("state `w` has no value"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -202,7 +206,10 @@ fn a_saved_session_goes_on_where_it_was() {
 fn devices_and_threads_out_of_reach_are_errors() {
     let open = |device, threads| Session::from_module(linear()).device(device).threads(threads).build();
     let error = open(Device::Gpu, 1).unwrap_err();
-    assert!(error.kind() == ErrorKind::Device && error.to_string().contains("gpu is not available"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Device && error.to_string().contains("gpu is not available"),
+        "{error}"
+    );
     for threads in [0, 1_000_000] {
         let error = open(Device::Cpu, threads).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
@@ -237,7 +244,8 @@ fn plans_tell_what_a_run_costs() {
 #[test]
 fn compiled_functions_are_kept_within_a_budget() {
     let options = graphc::Options { cache_bytes: 1, ..Default::default() };
-    let mut session = Session::from_module(linear()).device(Device::Reference).options(options).build().unwrap();
+    let mut session =
+        Session::from_module(linear()).device(Device::Reference).options(options).build().unwrap();
     for batch in [1, 2, 1, 2] {
         let y = session.run("predict", [("x", &matrix(batch, 3, 1.0))]).unwrap();
         assert_eq!(y["y"].shape(), [batch, 2]);

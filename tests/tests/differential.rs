@@ -87,7 +87,9 @@ fn the_cpu_gives_the_same_bits_on_any_number_of_threads() {
             cpu.run(&random.module, FUNCTION, &inputs).expect("it runs")
         };
         let (one, two) = (run(1), run(2));
-        for (i, (a, b)) in one.outputs.iter().chain(&one.state).zip(two.outputs.iter().chain(&two.state)).enumerate() {
+        for (i, (a, b)) in
+            one.outputs.iter().chain(&one.state).zip(two.outputs.iter().chain(&two.state)).enumerate()
+        {
             assert!(identical(a, b), "seed {seed}: result {i} depends on the number of threads");
         }
     }

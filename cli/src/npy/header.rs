@@ -47,25 +47,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header, NpyError> {
     };
     let mut literal = Literal { text, at: 0, start };
     let (dtype, big_endian, fortran_order, shape) = literal.dictionary()?;
-    Ok(Header {
-        dtype,
-        big_endian,
-        fortran_order,
-        shape,
-        data_offset: start + length,
-    })
+    Ok(Header { dtype, big_endian, fortran_order, shape, data_offset: start + length })
 }
 
 fn not_npy(bytes: &[u8]) -> NpyError {
     let (looks_like, remedy) = match bytes {
-        [] => (
-            "an empty file",
-            "check that the file was written completely",
-        ),
-        [b'P', b'K', ..] => (
-            "an .npz or another zip archive",
-            "name the array in it, as in @file.npz:key",
-        ),
+        [] => ("an empty file", "check that the file was written completely"),
+        [b'P', b'K', ..] => ("an .npz or another zip archive", "name the array in it, as in @file.npz:key"),
         [0x1f, 0x8b, ..] => ("gzip data", "unpack it first, as with `gzip -d`"),
         [0x80, 2..=5, ..] => (
             "a Python pickle",
@@ -74,12 +62,7 @@ fn not_npy(bytes: &[u8]) -> NpyError {
         _ if MAGIC.starts_with(bytes) => return cut_off(bytes.len()),
         _ => ("something else", "write the file with numpy.save"),
     };
-    NpyError::new(
-        NpyErrorKind::NotNpy,
-        0,
-        format!("not an .npy file: this looks like {looks_like}"),
-        remedy,
-    )
+    NpyError::new(NpyErrorKind::NotNpy, 0, format!("not an .npy file: this looks like {looks_like}"), remedy)
 }
 
 fn cut_off(length: usize) -> NpyError {
@@ -131,10 +114,7 @@ impl<'a> Literal<'a> {
             (Some((dtype, big_endian)), Some(fortran_order), Some(shape)) => {
                 Ok((dtype, big_endian, fortran_order, shape))
             }
-            _ => Err(self.header_error(
-                0,
-                "the header lacks one of 'descr', 'fortran_order' and 'shape'",
-            )),
+            _ => Err(self.header_error(0, "the header lacks one of 'descr', 'fortran_order' and 'shape'")),
         }
     }
 
@@ -175,17 +155,12 @@ impl<'a> Literal<'a> {
             Some(b'c') => ("complex numbers", "save real and imaginary parts apart"),
             Some(b'U' | b'S' | b'a') => ("text", "save numbers, such as the index of each label"),
             Some(b'M' | b'm') => ("dates or times", "save it with array.astype(numpy.int64)"),
-            Some(b'V') => (
-                "raw bytes, such as bfloat16 is saved as",
-                "save it with array.astype(numpy.float32)",
-            ),
+            Some(b'V') => {
+                ("raw bytes, such as bfloat16 is saved as", "save it with array.astype(numpy.float32)")
+            }
             _ => ("a type that is not read", "save it with array.astype"),
         };
-        let shown: String = descr
-            .iter()
-            .take(20)
-            .map(|b| b.escape_ascii().to_string())
-            .collect();
+        let shown: String = descr.iter().take(20).map(|b| b.escape_ascii().to_string()).collect();
         self.type_error(at, &format!("elements of type '{shown}': {what}"), remedy)
     }
 
@@ -312,10 +287,7 @@ pub(super) fn write(dtype: NpyType, shape: &[usize]) -> Vec<u8> {
     let mut axes: String = shape.iter().map(|length| format!("{length}, ")).collect();
     let shorter = axes.trim_end_matches(if shape.len() == 1 { " " } else { ", " });
     axes.truncate(shorter.len());
-    let text = format!(
-        "{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}",
-        dtype.descr()
-    );
+    let text = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}", dtype.descr());
     let length = |start: usize| (start + text.len() + 1).next_multiple_of(ALIGNMENT) - start;
     let mut out = MAGIC.to_vec();
     match u16::try_from(length(10)) {

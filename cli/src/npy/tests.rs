@@ -14,10 +14,7 @@ fn file(dictionary: &str, elements: &[u8]) -> Vec<u8> {
 }
 
 fn plain(descr: &str, fortran: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
-    file(
-        &format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n"),
-        elements,
-    )
+    file(&format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n"), elements)
 }
 
 #[track_caller]
@@ -36,8 +33,7 @@ fn i16s(values: &[i16]) -> Vec<u8> {
 /// What NumPy 2.4.6 writes for `numpy.arange(6, dtype='<i2').reshape(2, 3)`.
 fn numpy_file() -> Vec<u8> {
     let mut bytes =
-        b"\x93NUMPY\x01\x00v\x00{'descr': '<i2', 'fortran_order': False, 'shape': (2, 3), }"
-            .to_vec();
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<i2', 'fortran_order': False, 'shape': (2, 3), }".to_vec();
     bytes.resize(127, b' ');
     bytes.extend(b"\n\x00\x00\x01\x00\x02\x00\x03\x00\x04\x00\x05\x00");
     bytes
@@ -69,17 +65,9 @@ fn every_type_is_read_in_both_byte_orders() {
             NpyType::Bool => vec![0, 1],
             _ => (1..=2 * size as u8).collect(),
         };
-        let big: Vec<u8> = little
-            .chunks(size)
-            .flat_map(|element| element.iter().rev().copied())
-            .collect();
+        let big: Vec<u8> = little.chunks(size).flat_map(|element| element.iter().rev().copied()).collect();
         for (order, elements) in [(&descr[..1], &little), ("<", &little), (">", &big)] {
-            let bytes = plain(
-                &format!("{order}{}", &descr[1..]),
-                "False",
-                "(2,)",
-                elements,
-            );
+            let bytes = plain(&format!("{order}{}", &descr[1..]), "False", "(2,)", elements);
             let array = read_npy(&bytes).unwrap();
             assert_eq!((array.dtype, &array.bytes), (dtype, &little), "{descr}");
             assert_eq!(array.dtype.size(), size);
@@ -92,9 +80,8 @@ fn column_major_files_are_transposed() {
     // Element [i, j, k] of shape [2, 3, 4] stands at i + 2 j + 6 k.
     let column_major: Vec<u8> = (0..24).collect();
     let array = read_npy(&plain("|u1", "True", "(2, 3, 4)", &column_major)).unwrap();
-    let expected: Vec<u8> = (0..2u8)
-        .flat_map(|i| (0..3).flat_map(move |j| (0..4).map(move |k| i + 2 * j + 6 * k)))
-        .collect();
+    let expected: Vec<u8> =
+        (0..2u8).flat_map(|i| (0..3).flat_map(move |j| (0..4).map(move |k| i + 2 * j + 6 * k))).collect();
     assert_eq!((array.shape, array.bytes), (vec![2, 3, 4], expected));
     for shape in ["()", "(1,)", "(1, 1, 1)"] {
         let one = read_npy(&plain("<i2", "True", shape, &[7, 0])).unwrap();
@@ -141,11 +128,7 @@ fn other_files_are_named() {
     assert_refused(b"\x93NUMPY\x04\0\0\0\0\0", NpyErrorKind::Version, "4.0");
     assert_refused(b"\x93NUMPY\x01\x01v\0{}", NpyErrorKind::Version, "1.1");
     assert_refused(b"\x93NUMPY\0\0", NpyErrorKind::Version, "0.0");
-    assert_refused(
-        b"\x93NUMPY\x02\0\xff\xff\xff\xff",
-        NpyErrorKind::Header,
-        "4294967295",
-    );
+    assert_refused(b"\x93NUMPY\x02\0\xff\xff\xff\xff", NpyErrorKind::Header, "4294967295");
 }
 
 #[test]
@@ -166,11 +149,7 @@ fn types_that_are_not_plain_are_refused() {
         ("", "not read"),
         ("<i\u{1}", "not read"),
     ] {
-        assert_refused(
-            &plain(descr, "False", "(1,)", &[0; 8]),
-            NpyErrorKind::Type,
-            message,
-        );
+        assert_refused(&plain(descr, "False", "(1,)", &[0; 8]), NpyErrorKind::Type, message);
     }
     let structured = "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (1,)}";
     assert_refused(&file(structured, &[0; 4]), NpyErrorKind::Type, "structured");
@@ -218,22 +197,9 @@ fn claims_are_compared_with_the_file() {
         assert_refused(&plain("<f4", "False", shape, &[0; 12]), kind, "");
     }
     let axes = "1, ".repeat(65);
-    assert_refused(
-        &plain("|u1", "False", &format!("({axes})"), &[0]),
-        NpyErrorKind::Shape,
-        "64 axes",
-    );
-    assert_refused(
-        &plain("|b1", "False", "(3,)", &[0, 1, 2]),
-        NpyErrorKind::Value,
-        "index 2",
-    );
-    assert_eq!(
-        Array::new(NpyType::F64, vec![2], vec![0; 15])
-            .unwrap_err()
-            .kind,
-        NpyErrorKind::Length
-    );
+    assert_refused(&plain("|u1", "False", &format!("({axes})"), &[0]), NpyErrorKind::Shape, "64 axes");
+    assert_refused(&plain("|b1", "False", "(3,)", &[0, 1, 2]), NpyErrorKind::Value, "index 2");
+    assert_eq!(Array::new(NpyType::F64, vec![2], vec![0; 15]).unwrap_err().kind, NpyErrorKind::Length);
 }
 
 #[test]

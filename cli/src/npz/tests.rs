@@ -12,10 +12,7 @@ const SAVEZ: &str = "504b03042d00000000000000210054792e83ffffffffffffffff0500140
 const SAVEZ_COMPRESSED: &str = "504b03042d000000080000002100e93ab434ffffffffffffffff05001400782e6e707901001000300500000000000050000000000000009bec17ea1b10c9c850c650ad9e925a9c5ca46ea5a06e9366a2aea3a09e965f54529498179f5f94920a12774bcc294e058a17672416a402f91ac606063a9a3a0ab50a64032e8651300a46c12818220000504b01022d032d000000080000002100e93ab4345000000030050000050000000000000000000000800100000000782e6e7079504b0506000000000100010033000000870000000000";
 
 fn bytes_of(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 fn read(bytes: &[u8]) -> Result<Vec<(String, Array)>, NpzError> {
@@ -26,15 +23,9 @@ fn read(bytes: &[u8]) -> Result<Vec<(String, Array)>, NpzError> {
 fn numpys_own_files_are_read() {
     let x = Array::new(NpyType::F32, vec![1], 1.5f32.to_le_bytes().to_vec()).unwrap();
     let ab = Array::new(NpyType::I64, vec![], 3i64.to_le_bytes().to_vec()).unwrap();
-    assert_eq!(
-        read(&bytes_of(SAVEZ)).unwrap(),
-        [("x".to_owned(), x), ("a/b".to_owned(), ab)]
-    );
+    assert_eq!(read(&bytes_of(SAVEZ)).unwrap(), [("x".to_owned(), x), ("a/b".to_owned(), ab)]);
     let zeros = Array::new(NpyType::F32, vec![300], vec![0; 1200]).unwrap();
-    assert_eq!(
-        read(&bytes_of(SAVEZ_COMPRESSED)).unwrap(),
-        [("x".to_owned(), zeros)]
-    );
+    assert_eq!(read(&bytes_of(SAVEZ_COMPRESSED)).unwrap(), [("x".to_owned(), zeros)]);
 }
 
 #[test]
@@ -49,12 +40,7 @@ fn every_truncation_is_refused() {
 #[test]
 fn a_bad_array_is_named() {
     let mut archive = ZipWriter::new();
-    archive
-        .add(
-            "good.npy",
-            &write_npy(&Array::new(NpyType::U8, vec![0], vec![]).unwrap()),
-        )
-        .unwrap();
+    archive.add("good.npy", &write_npy(&Array::new(NpyType::U8, vec![0], vec![]).unwrap())).unwrap();
     archive.add("bad.npy", b"not an array").unwrap();
     match read(&archive.finish()) {
         Err(NpzError::Array { key, error }) => {
@@ -66,10 +52,7 @@ fn a_bad_array_is_named() {
         let mut archive = ZipWriter::new();
         archive.add(name, b"").unwrap();
         let error = read(&archive.finish()).unwrap_err();
-        assert!(
-            matches!(&error, NpzError::Zip(zip) if zip.kind == ZipErrorKind::Name),
-            "{error}"
-        );
+        assert!(matches!(&error, NpzError::Zip(zip) if zip.kind == ZipErrorKind::Name), "{error}");
     }
 }
 
@@ -77,11 +60,7 @@ fn a_bad_array_is_named() {
 fn bad_keys_are_not_written() {
     let array = Array::new(NpyType::Bool, vec![], vec![1]).unwrap();
     let key = |key: &str| (key.to_owned(), array.clone());
-    for arrays in [
-        vec![key("../x")],
-        vec![key("x"), key("x")],
-        vec![key("a\0b")],
-    ] {
+    for arrays in [vec![key("../x")], vec![key("x"), key("x")], vec![key("a\0b")]] {
         assert!(matches!(write_npz(&arrays), Err(NpzError::Zip(_))));
     }
 }

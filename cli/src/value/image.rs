@@ -32,17 +32,28 @@ pub fn image_shape(ty: &TensorType) -> Option<Vec<usize>> {
     ty.dims.iter().enumerate().map(size).collect()
 }
 
-/// Reads an image for an input of this type: `[.., C, H, W]` with 1 (gray), 3 (RGB) or 4 (RGBA) channels,
+/// Reads an image for an input of this type, with these sizes: `[.., C, H, W]` with 1 (gray), 3 (RGB) or 4 (RGBA) channels,
 /// `[H, W]`, or `[.., N]` with N = H·W or 3·H·W of the image, or the square of a side. Other sizes are
 /// resized with a triangle filter.
-pub fn tensor(path: &Path, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+pub fn tensor(path: &Path, name: &str, ty: &TensorType, shape: &[usize]) -> Result<Tensor> {
+    let dtype = ty.dtype;
     let refused = |what: String| Failure::data(format!("{}: {what}", path.display()));
     if !dtype.is_float() {
-        return Err(refused(format!("an image is from 0 to 1, but input `{name}` is {dtype}; give an .npy file")));
+        return Err(refused(format!(
+            "an image is from 0 to 1, but input `{name}` is {dtype}; give an .npy file"
+        )));
+    }
+    let batch = shape.first().copied().filter(|_| ty.dims.first().is_some_and(|d| d.as_const().is_none()));
+    if let Some(batch) = batch.filter(|b| *b != 1) {
+        return Err(refused(format!(
+            "one image does not make a batch of {batch} for input `{name}`; make it a batch of 1"
+        )));
     }
     let image = decode(array::read_file(path)?).map_err(refused)?;
     let plane = plane(shape, &image).ok_or_else(|| {
-        refused(format!("an image does not make input `{name}` of shape {shape:?}; it takes [..,C,H,W], [H,W] or [..,H*W]"))
+        refused(format!(
+            "an image does not make input `{name}` of shape {shape:?}; it takes [..,C,H,W], [H,W] or [..,H*W]"
+        ))
     })?;
     let (width, height) = (plane.width as u32, plane.height as u32);
     let image = if (image.width(), image.height()) == (width, height) {
@@ -77,7 +88,9 @@ fn plane(shape: &[usize], image: &DynamicImage) -> Option<Plane> {
     let plane = |channels, height, width| Some(Plane { channels, height, width });
     let batch_of_one = |leading: &[usize]| leading.iter().all(|d| *d == 1);
     match shape {
-        [leading @ .., c @ (1 | 3 | 4), height, width] if batch_of_one(leading) && *height > 1 && *width > 1 => {
+        [leading @ .., c @ (1 | 3 | 4), height, width]
+            if batch_of_one(leading) && *height > 1 && *width > 1 =>
+        {
             plane(*c, *height, *width)
         }
         [height, width] if *height > 1 && *width > 1 => plane(1, *height, *width),
@@ -105,13 +118,17 @@ mod tests {
         file.into_temp_path()
     }
 
+    fn fixed(dtype: DType, shape: &[usize]) -> TensorType {
+        TensorType::fixed(dtype, shape)
+    }
+
     #[test]
     fn brightness_is_from_0_to_1() {
         let gray = GrayImage::from_fn(3, 2, |x, y| Luma([(x * 100 + y * 55) as u8]));
         let path = written(&gray.into());
         let expected = [0.0, 100.0, 200.0, 55.0, 155.0, 255.0].map(|v: f64| (v / 255.0) as f32);
         for shape in [&[1, 6][..], &[1, 1, 2, 3], &[2, 3], &[6]] {
-            let t = tensor(&path, "x", DType::F32, shape).unwrap();
+            let t = tensor(&path, "x", &fixed(DType::F32, shape), shape).unwrap();
             assert_eq!(t.shape(), shape);
             assert_eq!(t.as_slice::<f32>(), expected);
         }
@@ -119,29 +136,35 @@ mod tests {
 
     #[test]
     fn colors_come_first() {
-        let path = written(&RgbImage::from_fn(2, 2, |x, y| Rgb([255, (x * 255) as u8, (y * 255) as u8])).into());
-        let t = tensor(&path, "x", DType::F32, &[1, 3, 2, 2]).unwrap();
+        let path =
+            written(&RgbImage::from_fn(2, 2, |x, y| Rgb([255, (x * 255) as u8, (y * 255) as u8])).into());
+        let t = tensor(&path, "x", &fixed(DType::F32, &[1, 3, 2, 2]), &[1, 3, 2, 2]).unwrap();
         assert_eq!(t.as_slice::<f32>(), [1., 1., 1., 1., 0., 1., 0., 1., 0., 0., 1., 1.]);
     }
 
     #[test]
     fn other_sizes_are_resized() {
         let path = written(&GrayImage::from_pixel(5, 7, Luma([51])).into());
-        let t = tensor(&path, "x", DType::F64, &[1, 16]).unwrap();
+        let t = tensor(&path, "x", &fixed(DType::F64, &[1, 16]), &[1, 16]).unwrap();
         assert!(t.to_f64().iter().all(|v| (v - 0.2).abs() < 1e-3));
     }
 
     #[test]
     fn what_takes_no_image_is_refused() {
         let path = written(&GrayImage::new(5, 7).into());
-        for (dtype, shape, part) in
-            [(DType::I32, &[1, 35][..], "from 0 to 1"), (DType::F32, &[2, 35], "does not make"), (DType::F32, &[1, 10], "does not make")]
-        {
-            let error = tensor(&path, "x", dtype, shape).unwrap_err().message;
+        for (dtype, shape, part) in [
+            (DType::I32, &[1, 35][..], "from 0 to 1"),
+            (DType::F32, &[2, 2, 35], "does not make"),
+            (DType::F32, &[1, 10], "does not make"),
+        ] {
+            let error = tensor(&path, "x", &fixed(dtype, shape), shape).unwrap_err().message;
             assert!(error.contains(part), "{error}");
         }
+        let batched = TensorType::parse("f32[B,35]").unwrap();
+        let error = tensor(&path, "x", &batched, &[2, 35]).unwrap_err().message;
+        assert!(error.contains("a batch of 2"), "{error}");
         std::fs::write(&path, b"not an image").unwrap();
-        let error = tensor(&path, "x", DType::F32, &[1, 35]).unwrap_err().message;
+        let error = tensor(&path, "x", &fixed(DType::F32, &[1, 35]), &[1, 35]).unwrap_err().message;
         assert!(error.contains("no PNG image"), "{error}");
     }
 }

@@ -24,7 +24,9 @@ pub fn tensor(node: &Node, dtype: DType) -> Result<Tensor, String> {
     collect(node, &shape, &mut elements)?;
     // Counted by what was written, so that nothing large is made of a short text.
     if element_count(&shape) != Some(elements.len()) {
-        return Err(format!("the nesting of arrays is not regular: its first parts make the shape {shape:?}"));
+        return Err(format!(
+            "the nesting of arrays is not regular: its first parts make the shape {shape:?}"
+        ));
     }
     let scalars = elements.into_iter().map(|e| scalar(e, dtype)).collect::<Result<Vec<_>, _>>()?;
     Ok(Tensor::from_fn(dtype, &shape, |i| scalars[i]))
@@ -83,7 +85,13 @@ mod tests {
 
     #[test]
     fn nesting_is_the_shape() {
-        for (text, shape) in [("0.1", &[][..]), ("[1, 2]", &[2]), ("[[1,2],[3,4]]", &[2, 2]), ("[[[]], [[]]]", &[2, 1, 0]), ("[]", &[0])] {
+        for (text, shape) in [
+            ("0.1", &[][..]),
+            ("[1, 2]", &[2]),
+            ("[[1,2],[3,4]]", &[2, 2]),
+            ("[[[]], [[]]]", &[2, 1, 0]),
+            ("[]", &[0]),
+        ] {
             assert_eq!(read(text, DType::F32).unwrap().shape(), shape, "{text}");
         }
         assert_eq!(read("[[1,2],[3,4]]", DType::F64).unwrap().to_f64(), [1.0, 2.0, 3.0, 4.0]);

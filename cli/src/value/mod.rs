@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use graphc::ir::wire::json::{self, Node};
-use graphc::{DType, Tensor};
+use graphc::{DType, Tensor, TensorType};
 
 use crate::array;
 use crate::exit::{Failure, Result};
@@ -108,11 +108,11 @@ impl Value {
     }
 
     /// The tensor of an image or a recipe, for a shape that is known by now.
-    pub fn of_shape(&self, name: &str, dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
-        graphc::memory::check_tensor(&format!("`{name}`"), dtype, shape)?;
+    pub fn of_shape(&self, name: &str, ty: &TensorType, shape: &[usize], seed: u64) -> Result<Tensor> {
+        graphc::memory::check_tensor(&format!("`{name}`"), ty.dtype, shape)?;
         match self {
-            Value::Image(path) => image::tensor(path, name, dtype, shape),
-            Value::Recipe(recipe) => Ok(recipe.tensor(name, dtype, shape, seed)),
+            Value::Image(path) => image::tensor(path, name, ty, shape),
+            Value::Recipe(recipe) => Ok(recipe.tensor(name, ty.dtype, shape, seed)),
             Value::Npy(_) | Value::Npz(..) | Value::Literal(_) => {
                 Err(Failure::data(format!("the value of `{name}` has a shape of its own")))
             }

@@ -39,7 +39,8 @@ fn words(key: [u32; 2], i: usize) -> [u32; 2] {
 
 /// A key of the seed and the name, by the 64-bit FNV-1a hash of the name.
 fn feed_key(name: &str, seed: u64) -> [u32; 2] {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     threefry2x32(key(seed), [(hash >> 32) as u32, hash as u32])
 }
 

@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn summaries_are_order_statistics() {
         let times = (1..=200u64).rev().map(Duration::from_millis).collect();
-        assert_eq!(Summary::of(times), Summary { median: 100.5, min: 1.0, mean: 100.5, p99: 198.0, runs: 200 });
+        assert_eq!(
+            Summary::of(times),
+            Summary { median: 100.5, min: 1.0, mean: 100.5, p99: 198.0, runs: 200 }
+        );
         let one = Summary::of(vec![Duration::from_millis(7)]);
         assert_eq!((one.median, one.p99), (7.0, 7.0));
     }

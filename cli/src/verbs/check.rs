@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use graphc::ir::tensor::element_count;
-use graphc::ir::wire::json::{Layout, ObjectWriter, object_document};
 use graphc::ir::wire;
+use graphc::ir::wire::json::{Layout, ObjectWriter, object_document};
 use graphc::memory::readable;
 use graphc::{Function, Module, PlanInfo, Session};
 
@@ -47,7 +47,8 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
 /// Plans a function with the sizes that are given and the least ones for the others.
 fn entry<'m>(session: &Session, name: &'m str, function: &'m Function) -> Result<Entry<'m>> {
     let known = |symbol: &String| session.dims().get(symbol).and_then(|v| usize::try_from(v).ok());
-    let least = |symbol: &String| usize::try_from(function.graph.infer().bounds.lower(symbol)).unwrap_or(1).max(1);
+    let least =
+        |symbol: &String| usize::try_from(function.graph.infer().bounds.lower(symbol)).unwrap_or(1).max(1);
     let symbols = session.symbols(name)?;
     let sizes: Vec<(String, usize)> =
         symbols.into_iter().map(|s| (s.clone(), known(&s).unwrap_or_else(|| least(&s)))).collect();
@@ -56,7 +57,8 @@ fn entry<'m>(session: &Session, name: &'m str, function: &'m Function) -> Result
 }
 
 fn text(file: &str, module: &Module, entries: &[Entry<'_>]) -> String {
-    let producer = if module.producer.is_empty() { String::new() } else { format!(", by {}", module.producer) };
+    let producer =
+        if module.producer.is_empty() { String::new() } else { format!(", by {}", module.producer) };
     let mut text = format!("{file}: a valid module{producer}\n");
     // Writing to a string cannot fail.
     let roles: Vec<String> = roles(module).iter().map(|(role, n)| format!("{n} {role}")).collect();
@@ -95,9 +97,11 @@ fn interface(name: &str, function: &Function, module: &Module) -> String {
     let inputs: Vec<String> =
         function.inputs.iter().enumerate().map(|(i, n)| format!("{n} {}", function.input_type(i))).collect();
     let outputs = function.outputs.iter().zip(function.output_values());
-    let outputs: Vec<String> = outputs.map(|(o, v)| format!("{} {}", o.name, function.graph.ty(*v))).collect();
+    let outputs: Vec<String> =
+        outputs.map(|(o, v)| format!("{} {}", o.name, function.graph.ty(*v))).collect();
     let updates: Vec<&str> = function.updates.iter().map(|i| module.state[*i].name.as_str()).collect();
-    let updates = if updates.is_empty() { String::new() } else { format!(", updates {}", updates.join(", ")) };
+    let updates =
+        if updates.is_empty() { String::new() } else { format!(", updates {}", updates.join(", ")) };
     let count = function.graph.live_nodes().iter().filter(|l| **l).count();
     format!("{name}({}) -> ({}){updates}; {count} nodes", inputs.join(", "), outputs.join(", "))
 }
@@ -111,7 +115,8 @@ fn roles(module: &Module) -> BTreeMap<&'static str, usize> {
 }
 
 fn state_bytes(module: &Module) -> usize {
-    let bytes = |s: &graphc::StateDecl| Some(element_count(&s.ty.shape()?)?.saturating_mul(s.ty.dtype.size()));
+    let bytes =
+        |s: &graphc::StateDecl| Some(element_count(&s.ty.shape()?)?.saturating_mul(s.ty.dtype.size()));
     module.state.iter().filter_map(bytes).sum()
 }
 
@@ -151,7 +156,9 @@ fn function_json(o: &mut ObjectWriter<'_>, module: &Module, e: &Entry<'_>) {
         Ok(plan) => {
             o.u64("peak_bytes", plan.peak_bytes as u64);
             o.u64("steps", plan.steps as u64);
-            o.object("kernels", Layout::Inline, |o| plan.kernels.iter().for_each(|(k, n)| o.u64(k, *n as u64)));
+            o.object("kernels", Layout::Inline, |o| {
+                plan.kernels.iter().for_each(|(k, n)| o.u64(k, *n as u64))
+            });
             match plan.flops {
                 Some(flops) => o.f64("flops", flops),
                 None => o.null("flops"),

@@ -108,7 +108,8 @@ impl Sink {
             None => {
                 let array = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), array::array(tensor)?));
                 let arrays = outputs.iter().map(array).collect::<Result<Vec<_>>>()?;
-                write_npz(&arrays).map_err(|e| Failure::data(format!("the outputs make no .npz file: {e}")))?
+                write_npz(&arrays)
+                    .map_err(|e| Failure::data(format!("the outputs make no .npz file: {e}")))?
             }
         };
         self.destination.write(&bytes)
@@ -130,7 +131,10 @@ fn destinations(args: &Args, function: &str, known: &[String]) -> Result<Vec<Sin
             return Err(Failure::usage(format!("function `{function}` has no output `{name}`; {remedy}")));
         }
         paths.push(path);
-        sinks.push(Sink { destination: Destination::new(path, inputs.iter().copied())?, output: Some(name.clone()) });
+        sinks.push(Sink {
+            destination: Destination::new(path, inputs.iter().copied())?,
+            output: Some(name.clone()),
+        });
     }
     if let Some(path) = &args.all_outputs {
         paths.push(path);
@@ -143,7 +147,10 @@ fn destinations(args: &Args, function: &str, known: &[String]) -> Result<Vec<Sin
     }
     for (i, path) in paths.iter().enumerate() {
         if paths[..i].contains(path) {
-            return Err(Failure::usage(format!("{} is given for two outputs; give each its own file", path.display())));
+            return Err(Failure::usage(format!(
+                "{} is given for two outputs; give each its own file",
+                path.display()
+            )));
         }
     }
     Ok(sinks)

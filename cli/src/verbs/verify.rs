@@ -60,12 +60,21 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         _ => {
             terminal.flush()?;
             let levels = if wrong == 1 { "level differs" } else { "levels differ" };
-            Err(Failure::new(Exit::Failed, format!("{}: {wrong} {levels} from the definition", args.model.display())))
+            Err(Failure::new(
+                Exit::Failed,
+                format!("{}: {wrong} {levels} from the definition", args.model.display()),
+            ))
         }
     }
 }
 
-fn judge(args: &Args, global: &Global, session: &Session, module: &Module, name: &str) -> Result<Vec<Verdict>> {
+fn judge(
+    args: &Args,
+    global: &Global,
+    session: &Session,
+    module: &Module,
+    name: &str,
+) -> Result<Vec<Verdict>> {
     let feeds = feeds(args, global, session, name)?;
     let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let tolerance = args.tolerance.unwrap_or_else(|| default_tolerance(module.functions.get(name)));

@@ -3,8 +3,7 @@
 use super::fields::Fields;
 use super::record::{Record, Zip64Extra};
 use super::{
-    DEFLATED, END, Entry, IN_ZIP64, LOCAL_HEADER, ZIP64_END, ZIP64_LOCATOR, ZipError, ZipErrorKind,
-    ZipLimits,
+    DEFLATED, END, Entry, IN_ZIP64, LOCAL_HEADER, ZIP64_END, ZIP64_LOCATOR, ZipError, ZipErrorKind, ZipLimits,
 };
 use std::collections::BTreeMap;
 
@@ -16,22 +15,13 @@ const CENTRAL_SIZE: usize = 46;
 ///
 /// # Errors
 /// Every [`ZipErrorKind`] but `Contents`.
-pub(crate) fn read_directory<'a>(
-    bytes: &'a [u8],
-    limits: &ZipLimits,
-) -> Result<Vec<Entry<'a>>, ZipError> {
+pub(crate) fn read_directory<'a>(bytes: &'a [u8], limits: &ZipLimits) -> Result<Vec<Entry<'a>>, ZipError> {
     let directory = Directory::find(bytes)?;
     if directory.entries > limits.entries as u64 {
-        let message = format!(
-            "{} entries; at most {} are read",
-            directory.entries, limits.entries
-        );
+        let message = format!("{} entries; at most {} are read", directory.entries, limits.entries);
         return Err(over_limit(directory.start, message));
     }
-    let mut fields = Fields {
-        bytes: &bytes[..directory.end],
-        at: directory.start,
-    };
+    let mut fields = Fields { bytes: &bytes[..directory.end], at: directory.start };
     let mut entries = Vec::new();
     let mut total = 0u64;
     for _ in 0..directory.entries {
@@ -49,17 +39,11 @@ pub(crate) fn read_directory<'a>(
         entries.push((record.place, locate(record, &bytes[..directory.start])?));
     }
     if fields.at != directory.end {
-        return Err(ZipError::damaged(
-            fields.at,
-            "the directory holds more than its entries",
-        ));
+        return Err(ZipError::damaged(fields.at, "the directory holds more than its entries"));
     }
     refuse_duplicates(&entries)?;
     refuse_overlap(&entries)?;
-    Ok(entries
-        .into_iter()
-        .map(|(_, located)| located.entry)
-        .collect())
+    Ok(entries.into_iter().map(|(_, located)| located.entry).collect())
 }
 
 fn over_limit(offset: usize, message: String) -> ZipError {
@@ -83,10 +67,8 @@ impl Directory {
         let disks = [end.u16()?, end.u16()?];
         let counts = [end.u16()?, end.u16()?];
         let (size, start) = (end.u32()?, end.u32()?);
-        let saturated = disks.contains(&u16::MAX)
-            || counts.contains(&u16::MAX)
-            || size == IN_ZIP64
-            || start == IN_ZIP64;
+        let saturated =
+            disks.contains(&u16::MAX) || counts.contains(&u16::MAX) || size == IN_ZIP64 || start == IN_ZIP64;
 
         let locator = at
             .checked_sub(LOCATOR_SIZE)
@@ -94,10 +76,7 @@ impl Directory {
         let wide = match locator {
             Some(locator) => Some(Zip64End::read(bytes, locator)?),
             None if saturated => {
-                return Err(ZipError::damaged(
-                    at,
-                    "the zip64 part of the directory is missing",
-                ));
+                return Err(ZipError::damaged(at, "the zip64 part of the directory is missing"));
             }
             None => None,
         };
@@ -113,8 +92,7 @@ impl Directory {
         let (entries, size, start, end) = match wide {
             None => (narrow.0, narrow.1, narrow.2, at),
             Some(wide) => {
-                let agree =
-                    |narrow: u64, saturated: u64, wide: u64| narrow == saturated || narrow == wide;
+                let agree = |narrow: u64, saturated: u64, wide: u64| narrow == saturated || narrow == wide;
                 if !(agree(narrow.0, u16::MAX.into(), wide.entries)
                     && agree(narrow.1, IN_ZIP64.into(), wide.size)
                     && agree(narrow.2, IN_ZIP64.into(), wide.start))
@@ -132,19 +110,13 @@ impl Directory {
             .ok()
             .filter(|&s| s.checked_add(usize::try_from(size).unwrap_or(usize::MAX)) == Some(end));
         match start {
-            Some(start) if entries <= ((end - start) / CENTRAL_SIZE) as u64 => Ok(Directory {
-                start,
-                end,
-                entries,
-            }),
-            Some(start) => Err(ZipError::damaged(
-                start,
-                format!("{entries} entries cannot fit the directory"),
-            )),
-            None => Err(ZipError::damaged(
-                at,
-                "the directory is not where its end says",
-            )),
+            Some(start) if entries <= ((end - start) / CENTRAL_SIZE) as u64 => {
+                Ok(Directory { start, end, entries })
+            }
+            Some(start) => {
+                Err(ZipError::damaged(start, format!("{entries} entries cannot fit the directory")))
+            }
+            None => Err(ZipError::damaged(at, "the directory is not where its end says")),
         }
     }
 }
@@ -155,8 +127,7 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
     let first = last.saturating_sub(usize::from(u16::MAX));
     (first..=last).rev().find(|&at| {
         let comment = u16::from_le_bytes([bytes[at + END_SIZE - 2], bytes[at + END_SIZE - 1]]);
-        bytes[at..].starts_with(&END.to_le_bytes())
-            && at + END_SIZE + usize::from(comment) == bytes.len()
+        bytes[at..].starts_with(&END.to_le_bytes()) && at + END_SIZE + usize::from(comment) == bytes.len()
     })
 }
 
@@ -165,22 +136,14 @@ fn no_end(bytes: &[u8]) -> ZipError {
         [b'P', b'K', ..] | [b'P'] => {
             return ZipError::damaged(bytes.len(), "the end of the archive is missing");
         }
-        [] => (
-            "an empty file",
-            "check that the file was written completely",
-        ),
+        [] => ("an empty file", "check that the file was written completely"),
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
             ("an .npy file", "give it the ending .npy and name no key")
         }
         [0x1f, 0x8b, ..] => ("gzip data", "unpack it first, as with `gzip -d`"),
         _ => ("something else", "write the file with numpy.savez"),
     };
-    ZipError::new(
-        ZipErrorKind::NotZip,
-        0,
-        format!("not an .npz file: this looks like {looks_like}"),
-        remedy,
-    )
+    ZipError::new(ZipErrorKind::NotZip, 0, format!("not an .npz file: this looks like {looks_like}"), remedy)
 }
 
 struct Zip64End {
@@ -193,27 +156,19 @@ struct Zip64End {
 impl Zip64End {
     fn read(bytes: &[u8], locator: usize) -> Result<Zip64End, ZipError> {
         let lie = || ZipError::damaged(locator, "the zip64 locator points to no zip64 end record");
-        let mut fields = Fields {
-            bytes: &bytes[..locator + LOCATOR_SIZE],
-            at: locator + 4,
-        };
+        let mut fields = Fields { bytes: &bytes[..locator + LOCATOR_SIZE], at: locator + 4 };
         let disk = fields.u32()?;
         let at = usize::try_from(fields.u64()?).map_err(|_| lie())?;
         let disks = fields.u32()?;
         if at >= locator {
             return Err(lie());
         }
-        let mut fields = Fields {
-            bytes: &bytes[..locator],
-            at,
-        };
+        let mut fields = Fields { bytes: &bytes[..locator], at };
         if fields.u32().map_err(|_| lie())? != ZIP64_END {
             return Err(lie());
         }
         let rest = fields.u64()?;
-        let whole = usize::try_from(rest)
-            .ok()
-            .and_then(|r| fields.at.checked_add(r));
+        let whole = usize::try_from(rest).ok().and_then(|r| fields.at.checked_add(r));
         if whole != Some(locator) {
             return Err(lie());
         }
@@ -228,12 +183,7 @@ impl Zip64End {
                 "write it as one file",
             ));
         }
-        Ok(Zip64End {
-            at,
-            entries: counts[0],
-            size: fields.u64()?,
-            start: fields.u64()?,
-        })
+        Ok(Zip64End { at, entries: counts[0], size: fields.u64()?, start: fields.u64()? })
     }
 }
 
@@ -254,26 +204,14 @@ fn locate<'a>(record: Record, body: &'a [u8]) -> Result<Located<'a>, ZipError> {
     let Record { place, name, .. } = record;
     let outside = |_| ZipError::damaged(place, format!("{name} does not lie inside the archive"));
     let start = usize::try_from(record.local).unwrap_or(usize::MAX);
-    let mut fields = Fields {
-        bytes: body,
-        at: start,
-    };
+    let mut fields = Fields { bytes: body, at: start };
     let header = fields.u32().map_err(outside)?;
     fields.skip(2).map_err(outside)?;
-    let (flags, method) = (
-        fields.u16().map_err(outside)?,
-        fields.u16().map_err(outside)?,
-    );
+    let (flags, method) = (fields.u16().map_err(outside)?, fields.u16().map_err(outside)?);
     fields.skip(4).map_err(outside)?;
     let crc = fields.u32().map_err(outside)?;
-    let (compressed, size) = (
-        fields.u32().map_err(outside)?,
-        fields.u32().map_err(outside)?,
-    );
-    let (name_length, extra_length) = (
-        fields.u16().map_err(outside)?,
-        fields.u16().map_err(outside)?,
-    );
+    let (compressed, size) = (fields.u32().map_err(outside)?, fields.u32().map_err(outside)?);
+    let (name_length, extra_length) = (fields.u16().map_err(outside)?, fields.u16().map_err(outside)?);
     let local_name = fields.take(name_length.into()).map_err(outside)?;
     let extra = fields.take(extra_length.into()).map_err(outside)?;
     let offset = fields.at;
@@ -336,10 +274,7 @@ fn refuse_overlap(entries: &[(usize, Located<'_>)]) -> Result<(), ZipError> {
         if pair[0].end() > pair[1].start {
             return Err(ZipError::damaged(
                 pair[1].start,
-                format!(
-                    "{} and {} share bytes",
-                    pair[0].entry.name, pair[1].entry.name
-                ),
+                format!("{} and {} share bytes", pair[0].entry.name, pair[1].entry.name),
             ));
         }
     }

@@ -10,10 +10,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], ZipError> {
-        let found = self
-            .at
-            .checked_add(length)
-            .and_then(|end| self.bytes.get(self.at..end));
+        let found = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
         match found {
             Some(found) => {
                 self.at += length;

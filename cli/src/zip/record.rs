@@ -23,10 +23,7 @@ impl Record {
     pub(super) fn read(fields: &mut Fields<'_>) -> Result<Record, ZipError> {
         let place = fields.at;
         if fields.u32()? != CENTRAL_HEADER {
-            return Err(ZipError::damaged(
-                place,
-                "a directory entry does not begin as one",
-            ));
+            return Err(ZipError::damaged(place, "a directory entry does not begin as one"));
         }
         fields.skip(4)?;
         let (flags, method) = (fields.u16()?, fields.u16()?);
@@ -46,12 +43,7 @@ impl Record {
         let compressed = wide.widen(compressed)?;
         let local = wide.widen(local)?;
         if disk != 0 && disk != u16::MAX {
-            return Err(unsupported(
-                place,
-                &name,
-                "lies on another disk",
-                "write the archive as one file",
-            ));
+            return Err(unsupported(place, &name, "lies on another disk", "write the archive as one file"));
         }
         check_method(place, &name, flags, method)?;
         let possible = match method {
@@ -64,38 +56,19 @@ impl Record {
                 format!("{name} cannot be {size} bytes made of {compressed}"),
             ));
         }
-        Ok(Record {
-            place,
-            name,
-            flags,
-            method,
-            crc,
-            compressed,
-            size,
-            local,
-        })
+        Ok(Record { place, name, flags, method, crc, compressed, size, local })
     }
 }
 
 fn unsupported(place: usize, name: &str, what: &str, remedy: &'static str) -> ZipError {
-    ZipError::new(
-        ZipErrorKind::Unsupported,
-        place,
-        format!("{name} {what}"),
-        remedy,
-    )
+    ZipError::new(ZipErrorKind::Unsupported, place, format!("{name} {what}"), remedy)
 }
 
 fn check_method(place: usize, name: &str, flags: u16, method: u16) -> Result<(), ZipError> {
     const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
     const PATCH: u16 = 1 << 5;
     if flags & ENCRYPTED != 0 {
-        return Err(unsupported(
-            place,
-            name,
-            "is encrypted",
-            "write the archive without a password",
-        ));
+        return Err(unsupported(place, name, "is encrypted", "write the archive without a password"));
     }
     if flags & PATCH != 0 {
         return Err(unsupported(
@@ -141,10 +114,7 @@ pub(super) fn checked_name(place: usize, name: &[u8]) -> Result<String, ZipError
         return refused(name, "holds a control character or a backslash");
     }
     if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return refused(
-            name,
-            "is absolute, ends in a slash or has an empty, `.` or `..` part",
-        );
+        return refused(name, "is absolute, ends in a slash or has an empty, `.` or `..` part");
     }
     Ok(name.to_owned())
 }
@@ -157,19 +127,11 @@ pub(super) struct Zip64Extra<'a> {
 }
 
 impl<'a> Zip64Extra<'a> {
-    pub(super) fn find(
-        extra: &'a [u8],
-        place: usize,
-        name: &'a str,
-    ) -> Result<Zip64Extra<'a>, ZipError> {
-        let mut fields = Fields {
-            bytes: extra,
-            at: 0,
-        };
+    pub(super) fn find(extra: &'a [u8], place: usize, name: &'a str) -> Result<Zip64Extra<'a>, ZipError> {
+        let mut fields = Fields { bytes: extra, at: 0 };
         let mut found = &[][..];
         while fields.at < extra.len() {
-            let malformed =
-                |_| ZipError::damaged(place, format!("the extra field of {name} is malformed"));
+            let malformed = |_| ZipError::damaged(place, format!("the extra field of {name} is malformed"));
             let id = fields.u16().map_err(malformed)?;
             let length = fields.u16().map_err(malformed)?;
             let values = fields.take(length.into()).map_err(malformed)?;
@@ -177,14 +139,7 @@ impl<'a> Zip64Extra<'a> {
                 found = values;
             }
         }
-        Ok(Zip64Extra {
-            values: Fields {
-                bytes: found,
-                at: 0,
-            },
-            place,
-            name,
-        })
+        Ok(Zip64Extra { values: Fields { bytes: found, at: 0 }, place, name })
     }
 
     pub(super) fn widen(&mut self, narrow: u32) -> Result<u64, ZipError> {
@@ -192,10 +147,7 @@ impl<'a> Zip64Extra<'a> {
             return Ok(narrow.into());
         }
         self.values.u64().map_err(|_| {
-            ZipError::damaged(
-                self.place,
-                format!("the zip64 field of {} lacks a value", self.name),
-            )
+            ZipError::damaged(self.place, format!("the zip64 field of {} lacks a value", self.name))
         })
     }
 }

@@ -25,15 +25,7 @@ fn with_entry(name: &str, packed: &Packed<'_>) -> Vec<u8> {
 }
 
 fn deflated(data: &[u8], size: u64, crc: u32) -> Vec<u8> {
-    with_entry(
-        "x",
-        &Packed {
-            method: DEFLATED,
-            crc,
-            size,
-            data,
-        },
-    )
+    with_entry("x", &Packed { method: DEFLATED, crc, size, data })
 }
 
 fn stored(names: &[&str]) -> Vec<u8> {
@@ -65,10 +57,7 @@ fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ZipError> {
 
 fn read_within(bytes: &[u8], limits: &ZipLimits) -> Result<Vec<(String, Vec<u8>)>, ZipError> {
     let result = read_directory(bytes, limits).and_then(|entries| {
-        entries
-            .iter()
-            .map(|entry| Ok((entry.name.clone(), entry.contents()?.into_owned())))
-            .collect()
+        entries.iter().map(|entry| Ok((entry.name.clone(), entry.contents()?.into_owned()))).collect()
     });
     if let Err(error) = &result {
         assert!(error.offset <= bytes.len(), "{error}");
@@ -99,21 +88,13 @@ fn stored_and_deflated_entries_are_read() {
     archive
         .add_packed(
             "zeros",
-            &Packed {
-                method: DEFLATED,
-                crc: crc(&zeros),
-                size: zeros.len() as u64,
-                data: &packed,
-            },
+            &Packed { method: DEFLATED, crc: crc(&zeros), size: zeros.len() as u64, data: &packed },
         )
         .unwrap();
     archive.add("empty", b"").unwrap();
     let bytes = archive.finish();
-    let expected = [
-        ("a/b".to_owned(), b"hello".to_vec()),
-        ("zeros".to_owned(), zeros),
-        ("empty".to_owned(), vec![]),
-    ];
+    let expected =
+        [("a/b".to_owned(), b"hello".to_vec()), ("zeros".to_owned(), zeros), ("empty".to_owned(), vec![])];
     assert_eq!(read(&bytes).unwrap(), expected);
     assert_eq!(read(&ZipWriter::new().finish()).unwrap(), []);
 
@@ -132,10 +113,7 @@ fn zip64_archives_are_written_and_read() {
     let bytes = archive.finish();
     assert_eq!(
         read(&bytes).unwrap(),
-        [
-            ("x".to_owned(), b"hello".to_vec()),
-            ("y".to_owned(), b"world".to_vec())
-        ]
+        [("x".to_owned(), b"hello".to_vec()), ("y".to_owned(), b"world".to_vec())]
     );
     for end in 0..bytes.len() {
         assert!(read(&bytes[..end]).is_err(), "{end}");
@@ -143,24 +121,11 @@ fn zip64_archives_are_written_and_read() {
     // The entry count, the directory's size and offset, and the sizes of an entry, each a lie of 2^40.
     let lie = (1u64 << 40).to_le_bytes();
     let end64 = bytes.len() - 22 - 20 - 56;
-    for at in [
-        end64 + 24,
-        end64 + 32,
-        end64 + 40,
-        end64 + 48,
-        end64 + 4,
-        end64 + 64,
-    ] {
+    for at in [end64 + 24, end64 + 32, end64 + 40, end64 + 48, end64 + 4, end64 + 64] {
         let mut forged = bytes.clone();
         forged[at..at + 8].copy_from_slice(&lie);
         let error = read(&forged).unwrap_err();
-        assert!(
-            matches!(
-                error.kind,
-                ZipErrorKind::Damaged | ZipErrorKind::Unsupported
-            ),
-            "{error}"
-        );
+        assert!(matches!(error.kind, ZipErrorKind::Damaged | ZipErrorKind::Unsupported), "{error}");
     }
     let both = replaced(&bytes, &2u64.to_le_bytes(), &lie);
     assert_refused(&both, ZipErrorKind::Damaged, "cannot fit the directory");
@@ -207,15 +172,9 @@ fn names_that_climb_or_hide_are_refused() {
         assert_eq!(archive.add(name, b"").unwrap_err().kind, ZipErrorKind::Name);
     }
     let long = "x".repeat(70_000);
-    assert_eq!(
-        archive.add(&long, b"").unwrap_err().kind,
-        ZipErrorKind::Name
-    );
+    assert_eq!(archive.add(&long, b"").unwrap_err().kind, ZipErrorKind::Name);
     archive.add("x", b"").unwrap();
-    assert_eq!(
-        archive.add("x", b"").unwrap_err().kind,
-        ZipErrorKind::Duplicate
-    );
+    assert_eq!(archive.add("x", b"").unwrap_err().kind, ZipErrorKind::Duplicate);
 }
 
 #[test]
@@ -228,23 +187,16 @@ fn duplicates_are_refused() {
 fn encryption_and_other_methods_are_refused() {
     let good = stored(&["x"]);
     let at = central(&good);
-    for (flag, message) in [
-        (1u16, "encrypted"),
-        (1 << 6, "encrypted"),
-        (1 << 13, "encrypted"),
-        (1 << 5, "patch"),
-    ] {
+    for (flag, message) in
+        [(1u16, "encrypted"), (1 << 6, "encrypted"), (1 << 13, "encrypted"), (1 << 5, "patch")]
+    {
         let mut bytes = good.clone();
         bytes[at + 8..at + 10].copy_from_slice(&flag.to_le_bytes());
         assert_refused(&bytes, ZipErrorKind::Unsupported, message);
     }
-    for (method, message) in [
-        (9u16, "deflate64"),
-        (12, "bzip2"),
-        (14, "LZMA"),
-        (93, "zstd"),
-        (77, "method 77"),
-    ] {
+    for (method, message) in
+        [(9u16, "deflate64"), (12, "bzip2"), (14, "LZMA"), (93, "zstd"), (77, "method 77")]
+    {
         let mut bytes = good.clone();
         bytes[at + 10..at + 12].copy_from_slice(&method.to_le_bytes());
         assert_refused(&bytes, ZipErrorKind::Unsupported, message);
@@ -257,48 +209,18 @@ fn bombs_are_refused_before_they_inflate() {
     let packed = deflate(&zeros);
     let bytes = deflated(&packed, 1 << 20, crc(&zeros));
     assert_eq!(read(&bytes).unwrap()[0].1.len(), 1 << 20);
-    let small = ZipLimits {
-        entry_bytes: (1 << 20) - 1,
-        ..ZipLimits::default()
-    };
-    assert_eq!(
-        read_within(&bytes, &small).unwrap_err().kind,
-        ZipErrorKind::Limit
-    );
-    let little = ZipLimits {
-        total_bytes: 15,
-        ..ZipLimits::default()
-    };
-    assert_eq!(
-        read_within(&stored(&["x", "y"]), &little).unwrap_err().kind,
-        ZipErrorKind::Limit
-    );
-    let few = ZipLimits {
-        entries: 1,
-        ..ZipLimits::default()
-    };
-    assert_eq!(
-        read_within(&stored(&["x", "y"]), &few).unwrap_err().kind,
-        ZipErrorKind::Limit
-    );
+    let small = ZipLimits { entry_bytes: (1 << 20) - 1, ..ZipLimits::default() };
+    assert_eq!(read_within(&bytes, &small).unwrap_err().kind, ZipErrorKind::Limit);
+    let little = ZipLimits { total_bytes: 15, ..ZipLimits::default() };
+    assert_eq!(read_within(&stored(&["x", "y"]), &little).unwrap_err().kind, ZipErrorKind::Limit);
+    let few = ZipLimits { entries: 1, ..ZipLimits::default() };
+    assert_eq!(read_within(&stored(&["x", "y"]), &few).unwrap_err().kind, ZipErrorKind::Limit);
 
     // The size is a lie: smaller, larger, larger than any deflate data can be.
     let crc = crc(&zeros);
-    assert_refused(
-        &deflated(&packed, 1000, crc),
-        ZipErrorKind::Contents,
-        "more bytes",
-    );
-    assert_refused(
-        &deflated(&packed, (1 << 20) + 9, crc),
-        ZipErrorKind::Contents,
-        "fewer bytes",
-    );
-    assert_refused(
-        &deflated(&packed, 3 << 30, crc),
-        ZipErrorKind::Damaged,
-        "cannot be",
-    );
+    assert_refused(&deflated(&packed, 1000, crc), ZipErrorKind::Contents, "more bytes");
+    assert_refused(&deflated(&packed, (1 << 20) + 9, crc), ZipErrorKind::Contents, "fewer bytes");
+    assert_refused(&deflated(&packed, 3 << 30, crc), ZipErrorKind::Damaged, "cannot be");
     // So are the data.
     assert_refused(
         &deflated(&packed[..packed.len() - 1], 1 << 20, crc),
@@ -310,16 +232,8 @@ fn bombs_are_refused_before_they_inflate() {
         ZipErrorKind::Contents,
         "after",
     );
-    assert_refused(
-        &deflated(b"\xff\xff\xff\xff", 10, crc),
-        ZipErrorKind::Contents,
-        "not deflate",
-    );
-    assert_refused(
-        &deflated(&packed, 1 << 20, crc ^ 1),
-        ZipErrorKind::Contents,
-        "checksum",
-    );
+    assert_refused(&deflated(b"\xff\xff\xff\xff", 10, crc), ZipErrorKind::Contents, "not deflate");
+    assert_refused(&deflated(&packed, 1 << 20, crc ^ 1), ZipErrorKind::Contents, "checksum");
     assert_refused(&deflated(b"", 0, 0), ZipErrorKind::Contents, "ends inside");
 }
 

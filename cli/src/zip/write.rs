@@ -2,8 +2,8 @@
 
 use super::record::checked_name;
 use super::{
-    CENTRAL_HEADER, END, IN_ZIP64, LOCAL_HEADER, STORED, ZIP64_END, ZIP64_EXTRA, ZIP64_LOCATOR,
-    ZipError, ZipErrorKind,
+    CENTRAL_HEADER, END, IN_ZIP64, LOCAL_HEADER, STORED, ZIP64_END, ZIP64_EXTRA, ZIP64_LOCATOR, ZipError,
+    ZipErrorKind,
 };
 use flate2::Crc;
 use std::collections::BTreeSet;
@@ -38,12 +38,7 @@ impl ZipWriter {
     }
 
     pub(super) fn widening_from(wide_from: u64) -> ZipWriter {
-        ZipWriter {
-            out: Vec::new(),
-            directory: Vec::new(),
-            names: BTreeSet::new(),
-            wide_from,
-        }
+        ZipWriter { out: Vec::new(), directory: Vec::new(), names: BTreeSet::new(), wide_from }
     }
 
     /// Appends a stored entry.
@@ -53,12 +48,7 @@ impl ZipWriter {
     pub(crate) fn add(&mut self, name: &str, data: &[u8]) -> Result<(), ZipError> {
         let mut crc = Crc::new();
         crc.update(data);
-        let packed = Packed {
-            method: STORED,
-            crc: crc.sum(),
-            size: data.len() as u64,
-            data,
-        };
+        let packed = Packed { method: STORED, crc: crc.sum(), size: data.len() as u64, data };
         self.add_packed(name, &packed)
     }
 
@@ -67,31 +57,16 @@ impl ZipWriter {
         checked_name(place, name.as_bytes())?;
         let refused = |kind, message: &str, remedy| {
             let name = name.escape_debug();
-            Err(ZipError::new(
-                kind,
-                place,
-                format!("{message} \"{name}\""),
-                remedy,
-            ))
+            Err(ZipError::new(kind, place, format!("{message} \"{name}\""), remedy))
         };
         let Ok(name_length) = u16::try_from(name.len()) else {
-            return refused(
-                ZipErrorKind::Name,
-                "a name of over 65,535 bytes:",
-                "shorten it",
-            );
+            return refused(ZipErrorKind::Name, "a name of over 65,535 bytes:", "shorten it");
         };
         if !self.names.insert(name.to_owned()) {
-            return refused(
-                ZipErrorKind::Duplicate,
-                "two entries are named",
-                "rename one of the two",
-            );
+            return refused(ZipErrorKind::Duplicate, "two entries are named", "rename one of the two");
         }
         let (offset, compressed) = (place as u64, packed.data.len() as u64);
-        let wide = [offset, compressed, packed.size]
-            .iter()
-            .any(|&value| value >= self.wide_from);
+        let wide = [offset, compressed, packed.size].iter().any(|&value| value >= self.wide_from);
         let narrow = |value: u64| if wide { IN_ZIP64 } else { value as u32 };
         let extra = |values: &[u64]| {
             let mut extra = Vec::new();
@@ -125,8 +100,7 @@ impl ZipWriter {
         self.directory.extend(CENTRAL_HEADER.to_le_bytes());
         self.directory.extend(VERSION.to_le_bytes());
         self.directory.extend(shared);
-        self.directory
-            .extend((central_extra.len() as u16).to_le_bytes());
+        self.directory.extend((central_extra.len() as u16).to_le_bytes());
         // Length of the comment, disk, and three words of attributes.
         self.directory.extend([0; 10]);
         self.directory.extend(narrow(offset).to_le_bytes());
@@ -140,8 +114,7 @@ impl ZipWriter {
         let start = self.out.len() as u64;
         let (entries, size) = (self.names.len() as u64, self.directory.len() as u64);
         self.out.append(&mut self.directory);
-        let wide =
-            start >= self.wide_from || size >= self.wide_from || entries >= u64::from(u16::MAX);
+        let wide = start >= self.wide_from || size >= self.wide_from || entries >= u64::from(u16::MAX);
         if wide {
             let at = self.out.len() as u64;
             self.out.extend(ZIP64_END.to_le_bytes());

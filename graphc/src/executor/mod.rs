@@ -136,4 +136,3 @@ pub(crate) fn lower(source: &Source<'_>, target: &dyn Target) -> Result<graphc_o
 pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
     Error::Data(format!("the run failed and left the state as it was: {e}"))
 }
-

@@ -16,7 +16,11 @@ use crate::memory;
 
 impl Session {
     /// What was compiled for feeds of these shapes, or is now.
-    pub(super) fn specialization(&self, name: &str, feeds: &[(&str, &Tensor)]) -> Result<Arc<Specialization>> {
+    pub(super) fn specialization(
+        &self,
+        name: &str,
+        feeds: &[(&str, &Tensor)],
+    ) -> Result<Arc<Specialization>> {
         let (index, function) = self.find(name)?;
         if let Some(found) = self.cache().find(index, &function.inputs, feeds) {
             return Ok(found);
@@ -65,7 +69,8 @@ impl Session {
     /// The built graph with numbers for dims, all of whose values can exist.
     pub(super) fn bind(&self, name: &str, function: &Function, binding: &Binding) -> Result<Graph> {
         let bound = function.graph.bind(binding).map_err(|e| {
-            let hint = if e.message.contains("is not known") { "; give it, as with `--dim B=32`" } else { "" };
+            let hint =
+                if e.message.contains("is not known") { "; give it, as with `--dim B=32`" } else { "" };
             Error::Data(format!("function `{name}`: {e}{hint}"))
         })?;
         memory::live_bytes(&bound)?;

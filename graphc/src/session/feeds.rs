@@ -33,8 +33,12 @@ pub(crate) fn bind(
     }
     let mut binding = known.clone();
     if let Err(e) = bind_shapes(&shapes, &mut binding) {
-        let expected: Vec<String> =
-            function.inputs.iter().enumerate().map(|(i, n)| format!("`{n}` {}", function.input_type(i))).collect();
+        let expected: Vec<String> = function
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, n)| format!("`{n}` {}", function.input_type(i)))
+            .collect();
         problems.push(format!("function `{name}`: {e}; it takes {}", expected.join(", ")));
     }
     if problems.is_empty() { Ok(binding) } else { Err(Error::Data(problems.join("\n"))) }

@@ -50,7 +50,10 @@ pub struct Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let functions: Vec<_> = self.module.functions.keys().collect();
-        f.debug_struct("Session").field("device", &self.device).field("functions", &functions).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("device", &self.device)
+            .field("functions", &functions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +156,12 @@ impl Session {
     ///
     /// # Errors
     /// Those of both.
-    pub fn run_shared_into(&self, name: &str, feeds: &[(&str, &Tensor)], outputs: &mut [Tensor]) -> Result<()> {
+    pub fn run_shared_into(
+        &self,
+        name: &str,
+        feeds: &[(&str, &Tensor)],
+        outputs: &mut [Tensor],
+    ) -> Result<()> {
         let specialization = self.specialization(name, feeds)?;
         self.check_outputs(&specialization, outputs)?;
         self.run_shared_on(&specialization, feeds, outputs)
@@ -256,7 +264,8 @@ impl Session {
         self.check_state(specialization)?;
         let Session { module, executor, state, .. } = self;
         let function = &module.functions[specialization.function];
-        executor.run(&specialization.code, Run { function, feeds, outputs, state: StateAccess::Exclusive(state) })
+        executor
+            .run(&specialization.code, Run { function, feeds, outputs, state: StateAccess::Exclusive(state) })
     }
 
     fn run_shared_on(
@@ -296,7 +305,9 @@ impl Session {
                 outputs.len()
             )));
         }
-        for ((decl, (dtype, shape)), given) in function.outputs.iter().zip(&specialization.outputs).zip(outputs) {
+        for ((decl, (dtype, shape)), given) in
+            function.outputs.iter().zip(&specialization.outputs).zip(outputs)
+        {
             if given.dtype() != *dtype || given.shape() != shape {
                 return Err(Error::Usage(format!(
                     "output `{}` of function `{name}` is {}, but the tensor given for it is {}; make it with `new_outputs`",
@@ -310,8 +321,11 @@ impl Session {
     }
 
     fn entry(&self, specialization: &Specialization) -> (&str, &Function) {
-        let (name, function) =
-            self.module.functions.get_index(specialization.function).expect("specialized functions are the module's");
+        let (name, function) = self
+            .module
+            .functions
+            .get_index(specialization.function)
+            .expect("specialized functions are the module's");
         (name, function)
     }
 
@@ -335,11 +349,15 @@ fn new_outputs(specialization: &Specialization) -> Result<Vec<Tensor>> {
 }
 
 /// Sizes by the names of their symbols, said to come from `place`.
-pub(crate) fn binding_of<'a>(dims: impl IntoIterator<Item = (&'a str, usize)>, place: &str) -> Result<Binding> {
+pub(crate) fn binding_of<'a>(
+    dims: impl IntoIterator<Item = (&'a str, usize)>,
+    place: &str,
+) -> Result<Binding> {
     let mut binding = Binding::new();
     for (name, size) in dims {
         let symbol = graphc_ir::dim::Symbol::new(name).map_err(|e| Error::Usage(e.to_string()))?;
-        let size = i64::try_from(size).map_err(|_| Error::Usage(format!("the size of `{name}` is too large")))?;
+        let size =
+            i64::try_from(size).map_err(|_| Error::Usage(format!("the size of `{name}` is too large")))?;
         binding.set(&symbol, size, place).map_err(|e| Error::Usage(e.to_string()))?;
     }
     Ok(binding)

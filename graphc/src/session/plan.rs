@@ -42,9 +42,7 @@ impl Session {
     pub fn plan<'a>(&self, name: &str, dims: impl IntoIterator<Item = (&'a str, usize)>) -> Result<PlanInfo> {
         let mut binding = self.state.dims().clone();
         for (symbol, size) in binding_of(dims, "the given dims")?.iter() {
-            binding
-                .set(symbol, size, "the given dims")
-                .map_err(|e| Error::Usage(e.to_string()))?;
+            binding.set(symbol, size, "the given dims").map_err(|e| Error::Usage(e.to_string()))?;
         }
         self.plan_bound(name, &binding)
     }
@@ -100,12 +98,14 @@ pub(crate) struct Sizes {
 
 impl Sizes {
     pub fn of(compiled: &Compiled) -> Sizes {
-        let mut sizes = Sizes { arena: compiled.main.plan.arena_bytes, staged: 0, constants: constants(&compiled.main) };
+        let mut sizes =
+            Sizes { arena: compiled.main.plan.arena_bytes, staged: 0, constants: constants(&compiled.main) };
         if let Some(prepare) = &compiled.prepare {
             let program = &prepare.program;
             sizes.arena = sizes.arena.max(program.plan.arena_bytes);
             sizes.constants = sizes.constants.saturating_add(constants(program));
-            sizes.staged = program.outputs.iter().map(|b| program.buffer(*b).bytes()).fold(0, usize::saturating_add);
+            sizes.staged =
+                program.outputs.iter().map(|b| program.buffer(*b).bytes()).fold(0, usize::saturating_add);
         }
         sizes
     }

@@ -65,7 +65,8 @@ impl State {
     /// Assigns a value of the variable's type; the first one binds the type's dims for the session.
     pub fn set(&mut self, module: &Module, i: usize, value: Tensor) -> Result<()> {
         let decl = &module.state[i];
-        let given = || format!("state variable `{}` is {}, but was given {}", decl.name, decl.ty, described(&value));
+        let given =
+            || format!("state variable `{}` is {}, but was given {}", decl.name, decl.ty, described(&value));
         if value.dtype() != decl.ty.dtype {
             return Err(Error::Data(format!("{}; convert it to {}", given(), decl.ty.dtype)));
         }
@@ -84,7 +85,8 @@ impl State {
 
     /// Names of the variables without a value.
     pub fn unset<'m>(&self, module: &'m Module) -> Vec<&'m str> {
-        let unset = |(i, decl): (usize, &'m StateDecl)| self.values[i].is_none().then_some(decl.name.as_str());
+        let unset =
+            |(i, decl): (usize, &'m StateDecl)| self.values[i].is_none().then_some(decl.name.as_str());
         module.state.iter().enumerate().filter_map(unset).collect()
     }
 

@@ -73,7 +73,8 @@ impl Level {
     ) -> Result<Vec<Tensor>> {
         let state = State::new(module, Binding::new())?;
         let binding = feeds::bind(name, function, fed, state.dims())?;
-        let inputs: Vec<Tensor> = function.inputs.iter().filter_map(|n| feeds::find(fed, n).cloned()).collect();
+        let inputs: Vec<Tensor> =
+            function.inputs.iter().filter_map(|n| feeds::find(fed, n).cloned()).collect();
         // A variable without a value is not read, or the definition would have failed.
         let missing = || Tensor::zeros(graphc_ir::DType::Bool, &[0]);
         let mut values: Vec<Tensor> =
@@ -108,8 +109,7 @@ fn on_device(
     options: &Options,
     device: Device,
 ) -> Result<Vec<Tensor>> {
-    let mut session =
-        Session::from_module(module.clone()).device(device).options(options.clone()).build()?;
+    let mut session = Session::from_module(module.clone()).device(device).options(options.clone()).build()?;
     let mut results: Vec<Tensor> = session.run(name, feeds.iter().copied())?.into_values().collect();
     for i in &function.updates {
         results.extend(session.state(&module.state[*i].name)?.cloned());

@@ -66,7 +66,8 @@ pub fn verify(case: &Case<'_>, options: &Options) -> Result<Vec<Verdict>> {
 fn judge(case: &Case<'_>, level: Level, expected: &[(String, Tensor)], options: &Options) -> Result<Verdict> {
     let actual = level.results(case.module, case.function, case.feeds, options)?;
     let worst = compare::worst(expected, &actual);
-    let culprit = if worst.exceeds(case.tolerance) { Some(find(case, level, expected, options)?) } else { None };
+    let culprit =
+        if worst.exceeds(case.tolerance) { Some(find(case, level, expected, options)?) } else { None };
     Ok(Verdict { level, worst, culprit })
 }
 
@@ -117,7 +118,11 @@ fn alone(module: &Module, name: &str, function: &Function, value: ValueId) -> Re
     let graph = &function.graph;
     let mut b = Builder::with_infer(graph.infer().clone());
     let build = |b: &mut Builder| {
-        let inputs = graph.inputs().iter().map(|v| b.input(graph.ty(*v).clone())).collect::<graphc_ir::Result<Vec<_>>>()?;
+        let inputs = graph
+            .inputs()
+            .iter()
+            .map(|v| b.input(graph.ty(*v).clone()))
+            .collect::<graphc_ir::Result<Vec<_>>>()?;
         b.inline_all(graph, &inputs)
     };
     let values = build(&mut b).map_err(|e| Error::Internal(e.to_string()))?;

@@ -1,7 +1,7 @@
 //! Fusion: groups nodes into clusters, each of which becomes one step.
 //!
 //! A node joins the clusters of its operands if one sweep over one domain can compute them all
-//! ([`domain`]) and the graph with all clusters contracted stays acyclic ([`cycle`]). Dots gather
+//! ([`domain`]) and the graph with all clusters contracted stays acyclic. Dots gather
 //! epilogues, reductions gather the maps before and after them; row clusters such as softmax,
 //! cross-entropy and their gradients are found so, never by name.
 
@@ -159,7 +159,8 @@ impl<'g> Clusters<'g> {
 
     /// Computes the horizon of a node whose operands have theirs.
     fn look(&mut self, id: NodeId) {
-        let operands = self.graph.node(id).ins.iter().map(|v| self.horizon[self.graph.value(*v).node.index()]);
+        let operands =
+            self.graph.node(id).ins.iter().map(|v| self.horizon[self.graph.value(*v).node.index()]);
         self.horizon[id.index()] = operands.fold(id, NodeId::max);
     }
 

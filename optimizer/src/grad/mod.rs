@@ -64,10 +64,7 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
     let rate_state = push_state(&mut module, learning_rate(&spec.optimizer, b.ty(loss).dtype));
     let rate = read(&mut b, &module, rate_state)?;
     for (i, pair) in wrt.iter().zip(params.into_iter().zip(gradients)) {
-        let slot = match slot(&module.state[*i], &spec.optimizer) {
-            Some(decl) => Some(push_state(&mut module, decl)),
-            None => None,
-        };
+        let slot = slot(&module.state[*i], &spec.optimizer).map(|decl| push_state(&mut module, decl));
         let momentum = slot.map(|s| read(&mut b, &module, s)).transpose()?;
         let step = spec.optimizer.step(&mut b, pair, momentum, rate, &module.state[*i].name)?;
         updates.push((*i, step.param));

@@ -229,13 +229,13 @@ fn collapse(dims: &[Dim]) -> Vec<Dim> {
 }
 
 fn element_offset(dims: &[Dim], mut index: usize) -> isize {
+    let Some((outermost, inner)) = dims.split_first() else { return 0 };
     let mut offset = 0;
-    for (i, dim) in dims.iter().enumerate().rev() {
-        let coordinate = if i == 0 { index } else { index % dim.size.max(1) };
+    for dim in inner.iter().rev() {
+        offset += (index % dim.size.max(1)) as isize * dim.stride;
         index /= dim.size.max(1);
-        offset += coordinate as isize * dim.stride;
     }
-    offset
+    offset + index as isize * outermost.stride
 }
 
 /// Walks a range of flat indices in stretches of the innermost dim, cut where the guard begins and ends.
@@ -250,10 +250,11 @@ impl<'a> Runs<'a> {
     fn new(dims: &'a [Dim], start: usize, len: usize) -> Runs<'a> {
         let mut coordinates = [0; MAX_DIMS];
         let mut index = start;
-        for (i, dim) in dims.iter().enumerate().rev() {
-            coordinates[i] = if i == 0 { index } else { index % dim.size.max(1) };
+        for (i, dim) in dims.iter().enumerate().skip(1).rev() {
+            coordinates[i] = index % dim.size.max(1);
             index /= dim.size.max(1);
         }
+        coordinates[0] = index;
         Runs { dims, coordinates, at: 0, len }
     }
 

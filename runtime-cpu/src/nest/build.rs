@@ -15,7 +15,7 @@ use super::source::Source;
 use super::sweep::{DownFold, Initial, Sweep, Tiling};
 use crate::isa::Isa;
 use crate::tile::fold::{along, down, identity, merge, state_arrays};
-use crate::tile::map::{MapFn, map};
+use crate::tile::map::{MapFn, map, pair};
 use crate::tile::movement::{movement, scalar_bytes};
 use crate::tile::{cast::cast, random::random_bits};
 
@@ -113,8 +113,8 @@ impl Builder<'_> {
             });
             self.row_values.iter().for_each(|(inst, value)| self.values[*inst] = Some(*value));
             self.pass_spreads.clear();
-            for i in 0..self.source.body.insts.len() {
-                if needed[i] && self.values[i].is_none() {
+            for (i, needed) in needed.into_iter().enumerate() {
+                if needed && self.values[i].is_none() && self.analysis.fused[i].is_none() {
                     self.inst(i, last)?;
                 }
             }
@@ -232,10 +232,9 @@ impl Builder<'_> {
         let op = match operation {
             Operation::Load(access) => Op::Load { access, value, level },
             Operation::Index(progression) => Op::Index { progression, value, level },
-            Operation::Map(kernel, args) => Op::Map { kernel, value, args, level },
-            Operation::MapRows(kernel, args, steps) => {
-                let step = RowStep { fixed: 0, each: inst.dtype.size() };
-                Op::MapRows { kernel, value, step, args, steps }
+            Operation::Map(Call { kernel, args, splat }) => Op::Map { kernel, value, args, splat, level },
+            Operation::MapRows(Call { kernel, args, splat }, steps) => {
+                Op::MapRows { kernel, value, size: inst.dtype.size(), args, splat, steps }
             }
         };
         self.emit(Self::block(level), op);
@@ -243,6 +242,8 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Whether a loaded value is stored as it is, after another store may have taken the memory that it
+    /// was loaded from.
     fn overwritten(&self, i: usize, port: usize) -> bool {
         let stores = &self.source.body.stores;
         stores.iter().any(|s| s.reg.index() == i)
@@ -271,27 +272,37 @@ impl Builder<'_> {
                 self.sweep.progressions.push(progression);
                 Ok(Operation::Index(self.sweep.progressions.len() - 1))
             }
+            InstOp::Fn(function) if self.partner(i).is_some() => {
+                let first = self.partner(i).unwrap_or_default();
+                let position = inst.args.iter().position(|arg| arg.index() == first);
+                let InstOp::Fn(inner) = self.source.body.insts[first].op else {
+                    return Err(Error::new("only functions are computed in pairs"));
+                };
+                let mut args = self.source.body.insts[first].args.clone();
+                args.extend(inst.args.iter().filter(|arg| arg.index() != first));
+                let kernel = pair(self.isa, inner, *function, position == Some(1))
+                    .ok_or_else(|| Error::new("there is no kernel for the pair of functions"))?;
+                self.map(&args, level, kernel)
+            }
             InstOp::Fn(function) => {
                 let dtype = self.source.body.inst(inst.args[inst.args.len() - 1]).dtype;
-                let (isa, function) = (self.isa, *function);
-                self.map(&inst.args, level, &move |splat| map(isa, function, dtype, splat)).ok_or_else(|| {
+                let kernel = map(self.isa, *function, dtype).ok_or_else(|| {
                     Error::new(format!("the CPU has no kernel for {} of {dtype}", function.name()))
                         .help("insert a cast to a type that the function takes")
-                })
+                })?;
+                self.map(&inst.args, level, kernel)
             }
             InstOp::Cast => {
-                let (isa, from, to) = (self.isa, self.source.body.inst(inst.args[0]).dtype, inst.dtype);
-                self.map(&inst.args, level, &move |splat| (!splat[0]).then(|| cast(isa, from, to)))
-                    .ok_or_else(|| Error::new(format!("the CPU cannot convert {from} to {to}")))
+                let from = self.source.body.inst(inst.args[0]).dtype;
+                self.map(&inst.args, level, cast(self.isa, from, inst.dtype))
             }
             InstOp::RandomBits => {
-                let (isa, index) = (self.isa, self.source.body.inst(inst.args[2]).dtype);
-                self.map(&inst.args, level, &move |splat| match splat {
-                    [true, true, false] => random_bits(isa, index, true),
-                    [false, false, false] => random_bits(isa, index, false),
-                    _ => None,
-                })
-                .ok_or_else(|| Error::new(format!("random bits take indices of 32 or 64 bits, not {index}")))
+                let index = self.source.body.inst(inst.args[2]).dtype;
+                let kernel = random_bits(self.isa, index).ok_or_else(|| {
+                    Error::new(format!("random bits take indices of 32 or 64 bits, but got {index}"))
+                        .help("insert a cast")
+                })?;
+                self.map(&inst.args, level, kernel)
             }
             InstOp::Const(_) | InstOp::Acc | InstOp::Fold(..) => {
                 Err(Error::new("constants, sums and folds have no operation of their own"))
@@ -299,69 +310,46 @@ impl Builder<'_> {
         }
     }
 
-    /// The call of an elementwise kernel: operands of a lower level than the result are used as they are
-    /// where a version for single elements exists, else spread out.
-    fn map(
-        &mut self,
-        registers: &[Reg],
-        level: Level,
-        kernel: &dyn Fn([bool; 3]) -> Option<MapFn>,
-    ) -> Option<Operation> {
+    /// The instruction that is computed along with instruction `i`, as its operand.
+    fn partner(&self, i: usize) -> Option<usize> {
+        self.analysis.fused.iter().position(|user| *user == Some(i))
+    }
+
+    /// The call of an elementwise kernel: operands of a lower level than the result are splat, used row
+    /// by row, or spread out.
+    fn map(&mut self, registers: &[Reg], level: Level, kernel: MapFn) -> Result<Operation> {
         let tiling = self.sweep.tiling;
-        let mut operands: Vec<(ValueId, Level)> = Vec::new();
-        for reg in registers {
-            operands.push((self.values[reg.index()]?, self.level(reg.index())));
-        }
-        let dtypes: Vec<DType> = registers.iter().map(|r| self.source.body.inst(*r).dtype).collect();
-        let mut by_row = false;
-        if level == Level::Elem && tiling.tile_rows > 1 {
-            for (operand, dtype) in operands.iter_mut().zip(&dtypes) {
-                let narrow = match operand.1 {
-                    Level::Col => tiling.tile_columns < MEDIUM,
-                    Level::Row => tiling.tile_columns < NARROW,
-                    Level::Scalar | Level::Elem => false,
-                };
-                if narrow {
-                    *operand = (self.spread(*operand, level, *dtype), level);
-                }
-                by_row |= matches!(operand.1, Level::Row | Level::Col);
-            }
-        }
-        let is_splat = |from: Level| {
-            from == Level::Scalar && level != from || from == Level::Row && level == Level::Elem
-        };
-        let splats = |operands: &[(ValueId, Level)]| {
-            let mut splat = [false; 3];
-            operands.iter().zip(&mut splat).for_each(|((_, from), splat)| *splat = is_splat(*from));
-            splat
-        };
-        let kernel = match kernel(splats(&operands)) {
-            Some(kernel) => kernel,
-            None => {
-                for (operand, dtype) in operands.iter_mut().zip(&dtypes) {
-                    if is_splat(operand.1) {
-                        *operand = (self.spread(*operand, level, *dtype), level);
-                    }
-                }
-                kernel([false; 3])?
-            }
-        };
-        // Operands that the function does not have are never looked at.
-        let mut args = [operands[0].0; 3];
-        operands.iter().zip(&mut args).for_each(|((value, _), arg)| *arg = *value);
-        if !by_row {
-            return Some(Operation::Map(kernel, args));
-        }
+        let mut args = [ValueId(0); 3];
+        let mut splat = [false; 3];
         let mut steps = [RowStep::default(); 3];
-        for ((dtype, (_, from)), step) in dtypes.iter().zip(&operands).zip(&mut steps) {
-            let size = dtype.size();
-            *step = match from {
+        let mut by_row = false;
+        for (index, reg) in registers.iter().enumerate() {
+            let (from, size) = (self.level(reg.index()), self.source.body.inst(*reg).dtype.size());
+            let tall = level == Level::Elem && tiling.tile_rows > 1;
+            let narrow = match from {
+                Level::Col => tall && tiling.tile_columns < MEDIUM,
+                Level::Row => tall && tiling.tile_columns < NARROW,
+                Level::Scalar | Level::Elem => false,
+            };
+            let from = if narrow { level } else { from };
+            args[index] = self.at_level(*reg, from)?.0;
+            splat[index] = match from {
+                Level::Scalar => level != Level::Scalar,
+                Level::Row => level == Level::Elem,
+                Level::Col | Level::Elem => false,
+            };
+            by_row |= tall && matches!(from, Level::Row | Level::Col);
+            steps[index] = match from {
                 Level::Elem => RowStep { fixed: 0, each: size },
                 Level::Row => RowStep { fixed: size, each: 0 },
                 Level::Scalar | Level::Col => RowStep::default(),
             };
         }
-        Some(Operation::MapRows(kernel, args, steps))
+        // Operands that the function does not have are never looked at.
+        let first = args[0];
+        args[registers.len()..].fill(first);
+        let call = Call { kernel, args, splat };
+        Ok(if by_row { Operation::MapRows(call, steps) } else { Operation::Map(call) })
     }
 
     /// A value repeated over the tile's part of a higher level.
@@ -426,7 +414,7 @@ impl Builder<'_> {
         if !matches!(kind, FoldKind::Mean | FoldKind::Var) {
             return None;
         }
-        let kernel = map(self.isa, ScalarFn::Div, dtype, [false, true, false])?;
+        let kernel = map(self.isa, ScalarFn::Div, dtype)?;
         Some((kernel, self.constant(Scalar::F(count as f64), dtype)))
     }
 
@@ -489,9 +477,10 @@ impl Builder<'_> {
             }
             body.insts.iter().enumerate().all(|(load, inst)| match inst.op {
                 InstOp::Load(port) if (self.conflict)(port, store.write) => {
-                    let reads = |inst: &Inst| inst.args.iter().any(|r| r.index() == load);
+                    let reads = |index: usize| body.insts[index].args.iter().any(|r| r.index() == load);
                     load < i
-                        && !body.insts[i..].iter().any(reads)
+                        && !(i..body.insts.len()).any(reads)
+                        && !self.partner(i).is_some_and(reads)
                         && !body.stores.iter().any(|s| s.reg.index() == load)
                         && !body.checks.iter().any(|c| c.reg.index() == load)
                 }
@@ -509,6 +498,13 @@ fn no_fold(kind: FoldKind, dtype: DType) -> Error {
 enum Operation {
     Load(usize),
     Index(usize),
-    Map(MapFn, [ValueId; 3]),
-    MapRows(MapFn, [ValueId; 3], [RowStep; 3]),
+    Map(Call),
+    MapRows(Call, [RowStep; 3]),
+}
+
+/// An elementwise kernel and its operands.
+struct Call {
+    kernel: MapFn,
+    args: [ValueId; 3],
+    splat: [bool; 3],
 }

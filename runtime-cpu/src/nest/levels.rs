@@ -1,11 +1,13 @@
 //! Where each register of a body varies, in which pass it is known, and who needs it.
 
+use graphc_ir::dtype::DType;
 use graphc_ir::program::{Body, FoldAxis, InstOp, Level};
 use graphc_ir::scalar::ScalarFn;
 
 use super::access::{Access, Progression};
 use super::source::Source;
 use super::sweep::Tiling;
+use crate::tile::map::has_pair;
 
 /// Facts of a body over a domain.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Analysis {
     /// How many complete rows have to be seen, one after the other, before the register's own elements.
     depths: Vec<usize>,
     one_row: bool,
+    /// The instruction that computes an instruction along with itself, for want of other users.
+    pub fused: Vec<Option<usize>>,
 }
 
 impl Analysis {
@@ -22,8 +26,12 @@ impl Analysis {
     pub fn new(source: &Source, accesses: &[Access], tiling: &Tiling) -> Analysis {
         let count = source.body.insts.len();
         let one_row = tiling.rows == 1;
-        let mut analysis =
-            Analysis { levels: Vec::with_capacity(count), depths: Vec::with_capacity(count), one_row };
+        let mut analysis = Analysis {
+            levels: Vec::with_capacity(count),
+            depths: Vec::with_capacity(count),
+            one_row,
+            fused: Vec::new(),
+        };
         for inst in &source.body.insts {
             let joined = inst.args.iter().fold(Level::Scalar, |l, r| l.join(analysis.levels[r.index()]));
             let level = match &inst.op {
@@ -49,7 +57,32 @@ impl Analysis {
             });
             analysis.depths.push(depth.max().unwrap_or(0));
         }
+        analysis.fused = analysis.pairs(&source.body);
         analysis
+    }
+
+    /// Pairs of functions of all elements that one kernel computes: the first has no other user.
+    fn pairs(&self, body: &Body) -> Vec<Option<usize>> {
+        let mut users = vec![0; body.insts.len()];
+        body.insts.iter().flat_map(|inst| &inst.args).for_each(|arg| users[arg.index()] += 1);
+        body.stores.iter().for_each(|store| users[store.reg.index()] += 1);
+        body.checks.iter().for_each(|check| users[check.reg.index()] += 1);
+        let mut fused: Vec<Option<usize>> = vec![None; body.insts.len()];
+        let mut is_pair = vec![false; body.insts.len()];
+        for (i, inst) in body.insts.iter().enumerate() {
+            let InstOp::Fn(second) = inst.op else { continue };
+            let partner = inst.args.iter().enumerate().find(|(position, arg)| {
+                let first = arg.index();
+                let InstOp::Fn(function) = body.insts[first].op else { return false };
+                let elements = self.levels[first] == Level::Elem && body.insts[first].dtype == DType::F32;
+                elements && users[first] == 1 && !is_pair[first] && has_pair(function, second, *position == 1)
+            });
+            if let Some((_, first)) = partner {
+                fused[first.index()] = Some(i);
+                is_pair[i] = true;
+            }
+        }
+        fused
     }
 
     /// The level of what varies so.

@@ -21,7 +21,7 @@ mod sweep;
 mod tests;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{FoldAxis, FoldKind, InstOp};
+use graphc_ir::program::{FoldAxis, FoldKind};
 use graphc_ir::scalar::{Scalar, ScalarFn};
 
 use crate::isa::Isa;
@@ -142,7 +142,7 @@ impl CompiledNest {
         let post_parts = if post_work < grain { 1 } else { threads.min(post.units()) };
         let merges = sweep.downs.iter().filter_map(|f| merge(isa, f.kind, f.dtype)).collect();
         let division = |kind, dtype| match kind {
-            FoldKind::Mean | FoldKind::Var => map(isa, ScalarFn::Div, dtype, [false, true, false]),
+            FoldKind::Mean | FoldKind::Var => map(isa, ScalarFn::Div, dtype),
             _ => None,
         };
         let down = Down {
@@ -245,8 +245,8 @@ impl CompiledNest {
                 unsafe {
                     match down.divisions[index] {
                         Some(kernel) => {
-                            let b = down.counts[index].as_ptr();
-                            kernel(&MapArgs { dst, a, b, c: b, len });
+                            let operands = [a, down.counts[index].as_ptr(), std::ptr::null()];
+                            kernel(&MapArgs { dst, operands, splat: [false, true, false], len });
                         }
                         None => std::ptr::copy_nonoverlapping(a, dst, len * size),
                     }
@@ -281,12 +281,12 @@ impl Scratch {
 
 /// The tiling of a source's domain.
 fn tiling(source: &Source) -> Tiling {
-    let folds_rows = source.body.insts.iter().any(|i| matches!(i.op, InstOp::Fold(_, FoldAxis::Cols)));
+    let (along, down) = (source.body.folds(FoldAxis::Cols), source.body.folds(FoldAxis::Rows));
     let ports = source.reads.iter().chain(&source.writes);
     let transposed = ports
         .into_iter()
         .any(|p| Access::new(p.base, p.dtype, &p.view, &source.rows, &source.columns).is_transposed());
-    Tiling::choose(source.rows.iter().product(), source.columns.iter().product(), folds_rows, transposed)
+    Tiling::choose(source.rows.iter().product(), source.columns.iter().product(), along, down, transposed)
 }
 
 /// Chunks of rows that column folds are made in.

@@ -27,9 +27,16 @@ pub enum Op {
     /// Writes the numbers of a progression.
     Index { progression: usize, value: ValueId, level: Level },
     /// One call for the whole tile.
-    Map { kernel: MapFn, value: ValueId, args: [ValueId; 3], level: Level },
+    Map { kernel: MapFn, value: ValueId, args: [ValueId; 3], splat: [bool; 3], level: Level },
     /// One call a row.
-    MapRows { kernel: MapFn, value: ValueId, step: RowStep, args: [ValueId; 3], steps: [RowStep; 3] },
+    MapRows {
+        kernel: MapFn,
+        value: ValueId,
+        size: usize,
+        args: [ValueId; 3],
+        splat: [bool; 3],
+        steps: [RowStep; 3],
+    },
     /// Repeats a value of a lower level all over a tile.
     Spread { value: ValueId, source: ValueId, from: Level, to: Level, size: usize, movement: Movement },
     /// Folds each row into its state.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use graphc_ir::program::Level;
 
 use super::access::{Base, Tile};
-use super::op::{Along, Op, RowStep, ValueId};
+use super::op::{Along, Op, ValueId};
 use super::sweep::{DownFold, Initial, Sweep};
 use crate::tile::fold::{FoldArgs, MergeArgs};
 use crate::tile::map::MapArgs;
@@ -262,27 +262,25 @@ impl<'a> Part<'a> {
                 // SAFETY: as for `Load`; indices are 64-bit integers.
                 unsafe { progression.write(part(tile, level), self.get(value).cast()) };
             }
-            Op::Map { kernel, value, args, level } => {
-                let [a, b, c] = args.map(|arg| self.get(arg).cast_const());
+            Op::Map { kernel, value, args, splat, level } => {
+                let operands = args.map(|arg| self.get(arg).cast_const());
                 let tile = part(tile, level);
-                // SAFETY: the arrays hold tiles of this level, but for operands that the kernel takes as
-                // single elements; results overlap no operand.
-                unsafe { kernel(&MapArgs { dst: self.get(value), a, b, c, len: tile.rows * tile.columns }) };
+                // SAFETY: the arrays hold tiles of this level, or one element if they are splat; results
+                // overlap no operand.
+                unsafe {
+                    kernel(&MapArgs { dst: self.get(value), operands, splat, len: tile.rows * tile.columns });
+                }
             }
-            Op::MapRows { kernel, value, step, args, steps } => {
-                let [a, b, c] = args.map(|arg| self.get(arg).cast_const());
-                let next = |step: RowStep| step.fixed + step.each * tile.columns;
-                let (to, steps) = (self.get(value), steps.map(next));
-                for row in 0..tile.rows {
+            Op::MapRows { kernel, value, size, args, splat, steps } => {
+                let mut operands = args.map(|arg| self.get(arg).cast_const());
+                let steps = steps.map(|step| step.fixed + step.each * tile.columns);
+                let mut dst = self.get(value);
+                for _ in 0..tile.rows {
                     // SAFETY: as for `Map`, row by row.
-                    unsafe {
-                        kernel(&MapArgs {
-                            dst: to.add(row * next(step)),
-                            a: a.add(row * steps[0]),
-                            b: b.wrapping_add(row * steps[1]),
-                            c: c.wrapping_add(row * steps[2]),
-                            len: tile.columns,
-                        });
+                    unsafe { kernel(&MapArgs { dst, operands, splat, len: tile.columns }) };
+                    dst = dst.wrapping_add(tile.columns * size);
+                    for (operand, step) in operands.iter_mut().zip(steps) {
+                        *operand = operand.wrapping_add(step);
                     }
                 }
             }
@@ -306,10 +304,11 @@ impl<'a> Part<'a> {
             Op::Along(ref along) => self.along(along, tile),
             Op::Divide { kernel, value, state, arrays, size, count } => {
                 if tile.column + tile.columns == self.sweep.tiling.columns {
-                    let a = self.get(state).wrapping_add((arrays - 1) * tile.rows * size).cast_const();
-                    let b = self.get(count).cast_const();
+                    let states = self.get(state).wrapping_add((arrays - 1) * tile.rows * size).cast_const();
+                    let operands = [states, self.get(count).cast_const(), ptr::null()];
+                    let splat = [false, true, false];
                     // SAFETY: the last array of the states has an element for each row.
-                    unsafe { kernel(&MapArgs { dst: self.get(value), a, b, c: b, len: tile.rows }) };
+                    unsafe { kernel(&MapArgs { dst: self.get(value), operands, splat, len: tile.rows }) };
                 }
             }
             Op::Down { kernel, tile: source, fold } => {

@@ -27,15 +27,23 @@ const LONG_ROW: usize = 4096;
 const SQUARE: (usize, usize) = (32, 64);
 
 impl Tiling {
-    /// The tiling for a sweep; `folds_rows` says that rows are folded, `transposed` that neighbours in
-    /// memory are in neighbouring rows for some port.
-    pub fn choose(rows: usize, columns: usize, folds_rows: bool, transposed: bool) -> Tiling {
+    /// The tiling for a sweep; `folds_rows` says that rows are folded, `folds_down` that columns are,
+    /// `transposed` that neighbours in memory are in neighbouring rows for some port.
+    pub fn choose(
+        rows: usize,
+        columns: usize,
+        folds_rows: bool,
+        folds_down: bool,
+        transposed: bool,
+    ) -> Tiling {
+        // Tall tiles merge fewer states of columns.
+        let elements = if folds_down { 4 * TILE } else { TILE };
         let whole = if folds_rows { LONG_ROW } else { TILE };
         let (tile_rows, tile_columns) = if transposed && !folds_rows && rows > 1 {
             (SQUARE.0, columns.min(SQUARE.1))
         } else if columns <= whole {
             let least = if transposed { 8 } else { 1 };
-            ((TILE / columns.max(1)).max(least), columns)
+            ((elements / columns.max(1)).max(least), columns)
         } else {
             (1, columns.div_ceil(columns.div_ceil(TILE)).next_multiple_of(16))
         };

@@ -465,6 +465,38 @@ fn results_may_overwrite_an_operand() {
 }
 
 #[test]
+fn a_loaded_value_outlives_the_memory_that_it_was_loaded_from() {
+    // y = x + 1 takes x's memory, and x goes elsewhere, whichever store comes first.
+    for swap in [false, true] {
+        let mut body = Body::default();
+        let x = body.push(InstOp::Load(0), &[], DType::F32, Level::Elem);
+        let one = body.push(InstOp::Const(Scalar::F(1.0)), &[], DType::F32, Level::Scalar);
+        let y = body.push(InstOp::Fn(ScalarFn::Add), &[x, one], DType::F32, Level::Scalar);
+        body.stores = vec![Store { reg: y, write: 0 }, Store { reg: x, write: 1 }];
+        if swap {
+            body.stores.swap(0, 1);
+        }
+        let tensor = Tensor::from_fn(DType::F32, &[20, 90], |i| Scalar::F(i as f64));
+        let port = |buffer: usize| PortSpec {
+            base: Base::Buffer(buffer),
+            dtype: DType::F32,
+            view: View::dense(&[20, 90]),
+            empty: false,
+        };
+        let source = Source {
+            rows: vec![20],
+            columns: vec![90],
+            body,
+            reads: vec![port(0)],
+            writes: vec![port(1), port(2)],
+        };
+        let case =
+            Case { source, buffers: vec![tensor.clone(), tensor.clone(), tensor], shared: vec![(0, 0)] };
+        check(&case, &pools(), "a store of a load");
+    }
+}
+
+#[test]
 fn the_first_failing_check_is_named() {
     let pools = pools();
     for bad in [None, Some(0), Some(777), Some(2999)] {

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use graphc_ir::dtype::DType;
 use half::{bf16, f16};
 
-use super::kernel::{Kernel, Tuned};
-use super::map::{MapArgs, MapFn};
-use super::sweep::{Nothing, sweep};
+use super::kernel::Tuned;
+use super::map::{Map, MapFn};
+use super::sweep::Function;
 use crate::isa::Isa;
 
 /// A boolean as it lies in memory: the byte 0 or 1.
@@ -18,16 +18,17 @@ trait CastTo<U>: Copy {
     fn cast(self) -> U;
 }
 
-/// `dst[i] = a[i]`, converted.
+/// The conversion of `T` to `U`.
 struct Cast<T, U>(PhantomData<(T, U)>);
 
-impl<T: CastTo<U>, U: Copy> Kernel for Cast<T, U> {
-    type Args = MapArgs;
-
+impl<T: CastTo<U>, U: Copy> Function for Cast<T, U> {
+    type A = T;
+    type B = ();
+    type C = ();
+    type Out = U;
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&MapArgs { dst, a, len, .. }: &MapArgs) {
-        // SAFETY: the tiles have `len` elements.
-        unsafe { sweep(len, dst, (a.cast::<T>(), Nothing, Nothing), |x, _, _| -> U { x.cast() }) };
+    fn apply<const FMA: bool>(x: T, (): (), (): ()) -> U {
+        x.cast()
     }
 }
 
@@ -185,7 +186,7 @@ macro_rules! cast_table {
         match $from { $( DType::$d => cast_table!(@to $isa, $to, $t, $tos), )* }
     };
     (@to $isa:expr, $to:expr, $from:ty, [$($d:ident $t:ty),*]) => {
-        match $to { $( DType::$d => <$from as Tuned>::version::<Cast<$from, $t>>($isa), )* }
+        match $to { $( DType::$d => <$from as Tuned>::version::<Map<Cast<$from, $t>>>($isa), )* }
     };
 }
 

@@ -43,55 +43,45 @@ pub struct MergeArgs {
 /// A merge of states.
 pub type MergeFn = TileFn<MergeArgs>;
 
-/// An associative operation.
+/// An associative operation on values of a type of its own.
 trait Operation<T> {
-    const IDENTITY: T;
-    fn join(a: T, b: T) -> T;
+    type Value: Copy;
+    const IDENTITY: Self::Value;
+    fn of(x: T) -> Self::Value;
+    fn join(a: Self::Value, b: Self::Value) -> Self::Value;
+    fn result(value: Self::Value) -> T;
 }
 
 struct Sum;
 struct Product;
+/// Extrema of ranks: integers have one instruction for them, and a NaN stays what it is.
 struct Largest;
 struct Smallest;
 
-impl<T: Number> Operation<T> for Sum {
-    const IDENTITY: T = T::ZERO;
-    #[inline(always)]
-    fn join(a: T, b: T) -> T {
-        a.add(b)
-    }
+macro_rules! operation {
+    ($name:ident, $value:ty, $identity:expr, |$x:ident| $of:expr, |$a:ident, $b:ident| $join:expr, |$v:ident| $result:expr) => {
+        impl<T: Number> Operation<T> for $name {
+            type Value = $value;
+            const IDENTITY: $value = $identity;
+            #[inline(always)]
+            fn of($x: T) -> $value {
+                $of
+            }
+            #[inline(always)]
+            fn join($a: $value, $b: $value) -> $value {
+                $join
+            }
+            #[inline(always)]
+            fn result($v: $value) -> T {
+                $result
+            }
+        }
+    };
 }
-
-impl<T: Number> Operation<T> for Product {
-    const IDENTITY: T = T::ONE;
-    #[inline(always)]
-    fn join(a: T, b: T) -> T {
-        a.mul(b)
-    }
-}
-
-impl<T: Number> Operation<T> for Largest {
-    const IDENTITY: T = T::LOWEST;
-    #[inline(always)]
-    fn join(a: T, b: T) -> T {
-        // A NaN that came before stays, because nothing is above it.
-        if b > a || is_nan(b) { b } else { a }
-    }
-}
-
-impl<T: Number> Operation<T> for Smallest {
-    const IDENTITY: T = T::HIGHEST;
-    #[inline(always)]
-    fn join(a: T, b: T) -> T {
-        if b < a || is_nan(b) { b } else { a }
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::eq_op, reason = "the test for NaN of a type that may be an integer")]
-fn is_nan<T: Number>(x: T) -> bool {
-    x != x
-}
+operation!(Sum, T, T::ZERO, |x| x, |a, b| a.add(b), |v| v);
+operation!(Product, T, T::ONE, |x| x, |a, b| a.mul(b), |v| v);
+operation!(Largest, T::Rank, T::LOWEST, |x| x.rank(true), |a, b| a.max(b), |v| T::of_rank(v));
+operation!(Smallest, T::Rank, T::HIGHEST, |x| x.rank(false), |a, b| a.min(b), |v| T::of_rank(v));
 
 /// Columns that are folded at a time, so that their states stay in registers.
 const STRIP: usize = 64;
@@ -105,11 +95,11 @@ fn fold_lanes<T: Number, O: Operation<T>, const LANES: usize>(row: &[T], f: impl
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = O::join(*lane, f(*x));
+            *lane = O::join(*lane, O::of(f(*x)));
         }
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane = O::join(*lane, f(*x));
+        *lane = O::join(*lane, O::of(f(*x)));
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -119,7 +109,7 @@ fn fold_lanes<T: Number, O: Operation<T>, const LANES: usize>(row: &[T], f: impl
         }
         width /= 2;
     }
-    lanes[0]
+    O::result(lanes[0])
 }
 
 #[inline(always)]
@@ -197,7 +187,7 @@ fn join_rows<T: Number, O: Operation<T>>(
     width: usize,
     pitch: usize,
     f: impl Fn(usize, T) -> T,
-) -> [T; STRIP] {
+) -> [O::Value; STRIP] {
     let mut strip = [O::IDENTITY; STRIP];
     for row in 0..rows {
         let from = &elements[row * pitch..];
@@ -205,12 +195,12 @@ fn join_rows<T: Number, O: Operation<T>>(
         match from.first_chunk::<STRIP>() {
             Some(from) => {
                 for (lane, (state, x)) in strip.iter_mut().zip(from).enumerate() {
-                    *state = O::join(*state, f(lane, *x));
+                    *state = O::join(*state, O::of(f(lane, *x)));
                 }
             }
             None => {
                 for (lane, (state, x)) in strip.iter_mut().zip(&from[..width]).enumerate() {
-                    *state = O::join(*state, f(lane, *x));
+                    *state = O::join(*state, O::of(f(lane, *x)));
                 }
             }
         }
@@ -233,7 +223,7 @@ impl<T: Number, O: Operation<T>> Kernel for Down<T, O> {
                 let from = &tile[strip * STRIP..];
                 let sums = join_rows::<T, O>(from, rows, states.len(), columns, |_, x| x);
                 for (state, sum) in states.iter_mut().zip(sums) {
-                    *state = O::join(*state, sum);
+                    *state = O::result(O::join(O::of(*state), sum));
                 }
             }
             return;
@@ -242,10 +232,14 @@ impl<T: Number, O: Operation<T>> Kernel for Down<T, O> {
         let group = (STRIP / columns).min(rows);
         let (wide, groups) = (group * columns, rows / group);
         let sums = join_rows::<T, O>(&tile[..groups * wide], groups, wide, wide, |_, x| x);
-        let rest = &tile[groups * wide..];
-        for row in sums[..wide].chunks_exact(columns).chain(rest.chunks_exact(columns)) {
+        for row in sums[..wide].chunks_exact(columns) {
+            for (state, sum) in states.iter_mut().zip(row) {
+                *state = O::result(O::join(O::of(*state), *sum));
+            }
+        }
+        for row in tile[groups * wide..].chunks_exact(columns) {
             for (state, x) in states.iter_mut().zip(row) {
-                *state = O::join(*state, *x);
+                *state = O::result(O::join(O::of(*state), O::of(*x)));
             }
         }
     }
@@ -275,11 +269,8 @@ impl<T: Real> Kernel for MomentsDown<T> {
                 x.sub(mean[lane]).mul(x.sub(mean[lane]))
             });
             for lane in 0..width {
-                [means[lane], squares[lane]] = merge_moments(
-                    [means[lane], squares[lane]],
-                    [mean[lane], deviations[lane]],
-                    [seen, rows],
-                );
+                [means[lane], squares[lane]] =
+                    merge_moments([means[lane], squares[lane]], [mean[lane], deviations[lane]], [seen, rows]);
             }
         }
     }
@@ -307,7 +298,7 @@ impl<T: Number, O: Operation<T>> Kernel for Merge<T, O> {
         // SAFETY: both have `len` states.
         let (states, others) = unsafe { args.slices::<T>(args.len) };
         for (state, other) in states.iter_mut().zip(others) {
-            *state = O::join(*state, *other);
+            *state = O::result(O::join(O::of(*state), O::of(*other)));
         }
     }
 }

@@ -7,24 +7,36 @@ use graphc_ir::scalar::ScalarFn;
 
 use super::kernel::{Kernel, TileFn, Tuned, compiled, with_integer, with_number, with_ordered, with_real};
 use super::number::{Integer, Number, Real};
-use super::sweep::{Nothing, sweep};
+use super::sweep::{Function, sweep};
 use crate::isa::Isa;
 
 /// Where an elementwise kernel reads and writes: `dst[i] = f(a[i], b[i], c[i])` for `i < len`.
 ///
-/// Pointers are aligned to their elements. `dst` overlaps no operand. Operands that the function does
-/// not have may be anything; those that are splat have one element.
+/// Pointers are aligned to their elements. `dst` overlaps no operand. Operands that are splat have one
+/// element; those that the function does not have may be anything.
 #[derive(Clone, Copy, Debug)]
 pub struct MapArgs {
     pub dst: *mut u8,
-    pub a: *const u8,
-    pub b: *const u8,
-    pub c: *const u8,
+    pub operands: [*const u8; 3],
+    pub splat: [bool; 3],
     pub len: usize,
 }
 
 /// An elementwise kernel.
 pub type MapFn = TileFn<MapArgs>;
+
+/// The kernel of a function.
+pub struct Map<F>(PhantomData<F>);
+
+impl<F: Function> Kernel for Map<F> {
+    type Args = MapArgs;
+
+    #[inline(always)]
+    unsafe fn run<const FMA: bool>(args: &MapArgs) {
+        // SAFETY: the arguments' promise.
+        unsafe { sweep::<FMA, F>(args.len, args.dst, args.operands, args.splat) };
+    }
+}
 
 /// A function of one operand.
 trait Unary<T> {
@@ -38,90 +50,111 @@ trait Binary<T> {
     fn apply<const FMA: bool>(x: T, y: T) -> Self::Out;
 }
 
-struct Map1<F, T>(PhantomData<(F, T)>);
+/// A unary function of elements of type `T`.
+struct Of1<F, T>(PhantomData<(F, T)>);
 
-impl<T: Copy, F: Unary<T>> Kernel for Map1<F, T> {
-    type Args = MapArgs;
-
+impl<T: Copy, F: Unary<T>> Function for Of1<F, T> {
+    type A = T;
+    type B = ();
+    type C = ();
+    type Out = F::Out;
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&MapArgs { dst, a, len, .. }: &MapArgs) {
-        // SAFETY: the tiles have `len` elements.
-        unsafe { sweep(len, dst, (a.cast::<T>(), Nothing, Nothing), |x, _, _| F::apply::<FMA>(x)) };
+    fn apply<const FMA: bool>(x: T, (): (), (): ()) -> F::Out {
+        F::apply::<FMA>(x)
     }
 }
 
-/// Two operands; one of them may be a single element that goes with all of the other's.
-struct Map2<F, T, const A_SPLAT: bool, const B_SPLAT: bool>(PhantomData<(F, T)>);
+/// A binary function of elements of type `T`.
+struct Of2<F, T>(PhantomData<(F, T)>);
 
-impl<T: Copy, F: Binary<T>, const A: bool, const B: bool> Kernel for Map2<F, T, A, B> {
-    type Args = MapArgs;
-
+impl<T: Copy, F: Binary<T>> Function for Of2<F, T> {
+    type A = T;
+    type B = T;
+    type C = ();
+    type Out = F::Out;
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&MapArgs { dst, a, b, len, .. }: &MapArgs) {
-        let (a, b) = (a.cast::<T>(), b.cast::<T>());
-        // SAFETY: the tiles have `len` elements, splat operands one.
-        unsafe {
-            if A {
-                let x = *a;
-                sweep(len, dst, (b, Nothing, Nothing), |y, _, _| F::apply::<FMA>(x, y));
-            } else if B {
-                let y = *b;
-                sweep(len, dst, (a, Nothing, Nothing), |x, _, _| F::apply::<FMA>(x, y));
-            } else {
-                sweep(len, dst, (a, b, Nothing), |x, y, _| F::apply::<FMA>(x, y));
-            }
-        }
+    fn apply<const FMA: bool>(x: T, y: T, (): ()) -> F::Out {
+        F::apply::<FMA>(x, y)
     }
 }
 
-/// `a ? b : c`; `b` and `c` may be single elements.
-struct Select<T, const B_SPLAT: bool, const C_SPLAT: bool>(PhantomData<T>);
+/// `a ? b : c`.
+struct Select<T>(PhantomData<T>);
 
-impl<T: Copy, const B: bool, const C: bool> Kernel for Select<T, B, C> {
-    type Args = MapArgs;
-
+impl<T: Copy> Function for Select<T> {
+    type A = u8;
+    type B = T;
+    type C = T;
+    type Out = T;
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&MapArgs { dst, a, b, c, len }: &MapArgs) {
-        let (b, c) = (b.cast::<T>(), c.cast::<T>());
-        // SAFETY: the tiles have `len` elements, splat operands one.
-        unsafe {
-            match (B, C) {
-                (true, true) => {
-                    let (b, c) = (*b, *c);
-                    sweep(len, dst, (a, Nothing, Nothing), |a, _, _| if a != 0 { b } else { c });
-                }
-                (true, false) => {
-                    let b = *b;
-                    sweep(len, dst, (a, c, Nothing), |a, c, _| if a != 0 { b } else { c });
-                }
-                (false, true) => {
-                    let c = *c;
-                    sweep(len, dst, (a, b, Nothing), |a, b, _| if a != 0 { b } else { c });
-                }
-                (false, false) => sweep(len, dst, (a, b, c), |a, b, c| if a != 0 { b } else { c }),
-            }
-        }
+    fn apply<const FMA: bool>(a: u8, b: T, c: T) -> T {
+        if a != 0 { b } else { c }
+    }
+}
+
+/// A binary function of the result of another: `q(p(a, b), c)`, each rounded.
+struct Pair<P, Q, T>(PhantomData<(P, Q, T)>);
+
+impl<T: Copy, P: Binary<T, Out = T>, Q: Binary<T, Out = T>> Function for Pair<P, Q, T> {
+    type A = T;
+    type B = T;
+    type C = T;
+    type Out = T;
+    #[inline(always)]
+    fn apply<const FMA: bool>(a: T, b: T, c: T) -> T {
+        Q::apply::<FMA>(P::apply::<FMA>(a, b), c)
+    }
+}
+
+/// A unary function of the result of a binary one: `q(p(a, b))`.
+struct Then<P, Q, T>(PhantomData<(P, Q, T)>);
+
+impl<T: Copy, P: Binary<T, Out = T>, Q: Unary<T, Out = T>> Function for Then<P, Q, T> {
+    type A = T;
+    type B = T;
+    type C = ();
+    type Out = T;
+    #[inline(always)]
+    fn apply<const FMA: bool>(a: T, b: T, (): ()) -> T {
+        Q::apply::<FMA>(P::apply::<FMA>(a, b))
     }
 }
 
 /// Sine or cosine: a branch-free sweep, and a second look at a tile with an enormous angle.
-struct Angle<T, const COS: bool>(PhantomData<T>);
+struct Angle<F, T, const COS: bool>(PhantomData<(F, T)>);
 
-impl<T: Real, const COS: bool> Kernel for Angle<T, COS> {
+impl<T: Real, F: Unary<T>, const COS: bool> Kernel for Angle<F, T, COS> {
     type Args = MapArgs;
 
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&MapArgs { dst, a, len, .. }: &MapArgs) {
-        let a = a.cast::<T>();
-        // SAFETY: the tiles have `len` elements.
+    unsafe fn run<const FMA: bool>(args: &MapArgs) {
+        let mut moderate = true;
+        // SAFETY: the arguments' promise.
         unsafe {
-            sweep(len, dst, (a, Nothing, Nothing), |x, _, _| if COS { x.cos::<FMA>() } else { x.sin::<FMA>() });
-            for i in 0..len {
-                let x = *a.add(i);
-                if !x.is_moderate() {
-                    dst.cast::<T>().add(i).write(if COS { x.any_cos() } else { x.any_sin() });
-                }
+            sweep::<FMA, Of1<F, T>>(args.len, args.dst, args.operands, args.splat);
+            for i in 0..args.len {
+                moderate &=
+                    (*args.operands[0].cast::<T>().add(if args.splat[0] { 0 } else { i })).is_moderate();
             }
+            if !moderate {
+                any_angles::<T, COS>(args);
+            }
+        }
+    }
+}
+
+/// Sines or cosines of any angles, one by one.
+///
+/// # Safety
+/// As for a kernel.
+#[cold]
+#[inline(never)]
+unsafe fn any_angles<T: Real, const COS: bool>(args: &MapArgs) {
+    for i in 0..args.len {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = *args.operands[0].cast::<T>().add(if args.splat[0] { 0 } else { i });
+            args.dst.cast::<T>().add(i).write(if COS { x.any_cos() } else { x.any_sin() });
         }
     }
 }
@@ -170,11 +203,14 @@ functions! {
     Sigmoid: Real, |x| x.sigmoid::<FMA>();
     Softplus: Real, |x| x.softplus::<FMA>();
     Erf: Real, |x| x.erf::<FMA>();
+    Sin: Real, |x| x.sin::<FMA>();
+    Cos: Real, |x| x.cos::<FMA>();
 }
 
 functions! { binary
     Add: Number, T, |x, y| x.add(y);
     Sub: Number, T, |x, y| x.sub(y);
+    SubFrom: Number, T, |x, y| y.sub(x);
     Mul: Number, T, |x, y| x.mul(y);
     Div: Number, T, |x, y| x.div(y);
     Rem: Number, T, |x, y| x.rem(y);
@@ -205,44 +241,18 @@ impl Unary<u8> for LogicalNot {
     }
 }
 
-fn binary<T: Number, F: Binary<T>>(isa: Isa, splat: [bool; 3]) -> Option<MapFn> {
-    match splat {
-        [false, false, _] => Some(T::version::<Map2<F, T, false, false>>(isa)),
-        // Narrow integers are rare: they come without splats, so that the library stays small.
-        _ if size_of::<T>() < 4 => None,
-        [true, false, _] => Some(T::version::<Map2<F, T, true, false>>(isa)),
-        [false, true, _] => Some(T::version::<Map2<F, T, false, true>>(isa)),
-        [true, true, _] => None,
-    }
-}
-
-fn select<T: Copy>(isa: Isa, splat: [bool; 3]) -> Option<MapFn> {
-    match splat {
-        [false, false, false] => Some(compiled::<Select<T, false, false>>(isa)),
-        [false, true, false] => Some(compiled::<Select<T, true, false>>(isa)),
-        [false, false, true] => Some(compiled::<Select<T, false, true>>(isa)),
-        [false, true, true] => Some(compiled::<Select<T, true, true>>(isa)),
-        [true, ..] => None,
-    }
-}
-
-/// The kernel of a scalar function on operands of type `dtype` (for select: that of the last two).
-///
-/// `splat` says which operands are single elements. `None` means that there is no such version (the
-/// operands have to be spread out first), or, without splats, that the function does not take the type.
-pub fn map(isa: Isa, function: ScalarFn, dtype: DType, splat: [bool; 3]) -> Option<MapFn> {
+/// The kernel of a scalar function on operands of type `dtype` (for select: that of the last two);
+/// `None` where the function does not take the type.
+pub fn map(isa: Isa, function: ScalarFn, dtype: DType) -> Option<MapFn> {
     use ScalarFn as F;
-    if function.def().arity == 1 && splat[0] {
-        return None;
-    }
     macro_rules! one {
         ($with:ident, $f:ident) => {
-            $with!(dtype, T => <T as Tuned>::version::<Map1<$f, T>>(isa))
+            $with!(dtype, T => <T as Tuned>::version::<Map<Of1<$f, T>>>(isa))
         };
     }
     macro_rules! two {
         ($with:ident, $f:ident) => {
-            $with!(dtype, T => binary::<T, $f>(isa, splat)).flatten()
+            $with!(dtype, T => <T as Tuned>::version::<Map<Of2<$f, T>>>(isa))
         };
     }
     match function {
@@ -272,29 +282,60 @@ pub fn map(isa: Isa, function: ScalarFn, dtype: DType, splat: [bool; 3]) -> Opti
         F::Sigmoid => one!(with_real, Sigmoid),
         F::Softplus => one!(with_real, Softplus),
         F::Erf => one!(with_real, Erf),
-        F::Sin => with_real!(dtype, T => compiled::<Angle<T, false>>(isa)),
-        F::Cos => with_real!(dtype, T => compiled::<Angle<T, true>>(isa)),
+        F::Sin => with_real!(dtype, T => compiled::<Angle<Sin, T, false>>(isa)),
+        F::Cos => with_real!(dtype, T => compiled::<Angle<Cos, T, true>>(isa)),
         F::Eq => two!(with_ordered, Eq),
         F::Ne => two!(with_ordered, Ne),
         F::Lt => two!(with_ordered, Lt),
         F::Le => two!(with_ordered, Le),
         F::Gt => two!(with_ordered, Gt),
         F::Ge => two!(with_ordered, Ge),
-        F::And if dtype == DType::Bool => binary::<u8, And>(isa, splat),
-        F::Or if dtype == DType::Bool => binary::<u8, Or>(isa, splat),
-        F::Xor if dtype == DType::Bool => binary::<u8, Xor>(isa, splat),
-        F::Not if dtype == DType::Bool => Some(compiled::<Map1<LogicalNot, u8>>(isa)),
+        F::And if dtype == DType::Bool => Some(compiled::<Map<Of2<And, u8>>>(isa)),
+        F::Or if dtype == DType::Bool => Some(compiled::<Map<Of2<Or, u8>>>(isa)),
+        F::Xor if dtype == DType::Bool => Some(compiled::<Map<Of2<Xor, u8>>>(isa)),
+        F::Not if dtype == DType::Bool => Some(compiled::<Map<Of1<LogicalNot, u8>>>(isa)),
         F::And => two!(with_integer, And),
         F::Or => two!(with_integer, Or),
         F::Xor => two!(with_integer, Xor),
         F::Not => one!(with_integer, Not),
         F::Shl => two!(with_integer, Shl),
         F::Shr => two!(with_integer, Shr),
-        F::Select => match dtype.size() {
-            1 => select::<u8>(isa, splat),
-            2 => select::<u16>(isa, splat),
-            4 => select::<u32>(isa, splat),
-            _ => select::<u64>(isa, splat),
-        },
+        F::Select => Some(match dtype.size() {
+            1 => compiled::<Map<Select<u8>>>(isa),
+            2 => compiled::<Map<Select<u16>>>(isa),
+            4 => compiled::<Map<Select<u32>>>(isa),
+            _ => compiled::<Map<Select<u64>>>(isa),
+        }),
+    }
+}
+
+/// Whether there is a [`pair`] of two functions.
+pub fn has_pair(first: ScalarFn, second: ScalarFn, flipped: bool) -> bool {
+    pair(Isa::Portable, first, second, flipped).is_some()
+}
+
+/// The kernel of two functions of `f32`, one after the other: `second(first(a, b), c)`, or with `flipped`
+/// `second(c, first(a, b))`. Results are those of the two kernels, bit for bit.
+pub fn pair(isa: Isa, first: ScalarFn, second: ScalarFn, flipped: bool) -> Option<MapFn> {
+    use ScalarFn as F;
+    macro_rules! then {
+        ($p:ident) => {
+            match second {
+                F::Add => Some(compiled::<Map<Pair<$p, Add, f32>>>(isa)),
+                F::Mul => Some(compiled::<Map<Pair<$p, Mul, f32>>>(isa)),
+                F::Sub if flipped => Some(compiled::<Map<Pair<$p, SubFrom, f32>>>(isa)),
+                F::Sub => Some(compiled::<Map<Pair<$p, Sub, f32>>>(isa)),
+                F::Relu => Some(compiled::<Map<Then<$p, Relu, f32>>>(isa)),
+                _ => None,
+            }
+        };
+    }
+    match first {
+        // Softmax.
+        F::Sub if second == F::Exp => Some(compiled::<Map<Then<Sub, Exp, f32>>>(isa)),
+        F::Add => then!(Add),
+        F::Sub => then!(Sub),
+        F::Mul => then!(Mul),
+        _ => None,
     }
 }

@@ -32,18 +32,25 @@ const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// e^x.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
-    let x = if x > 89.0 { 89.0 } else { x };
-    let x = if x < -104.0 { -104.0 } else { x };
+    /// ln of the largest finite number, and of the smallest normal one.
+    const LARGEST: f32 = 88.722_84;
+    const SMALLEST: f32 = -87.336_54;
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUNDER);
-    let n = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
-    let whole = shifted - ROUNDER;
-    let r = fma::<FMA>(-whole, LN2[1], fma::<FMA>(-whole, LN2[0], x));
-    let q =
-        polynomial::<FMA, 5>(r, [0.499_999_93, 0.166_665_2, 0.041_668_39, 0.008_368_717, 0.001_381_459_7]);
+    let (r, q) = exp_reduced::<FMA>(x, shifted - ROUNDER);
     let value = fma::<FMA>(r * r, q, r) + 1.0;
-    // Two factors, because 2^n itself over- or underflows at the ends of the range.
-    let half = n >> 1;
-    value * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+    // Adds n to the exponent: the low bits of `shifted` are n, its high bits are shifted out.
+    let scaled = f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23));
+    let scaled = if x > LARGEST { f32::INFINITY } else { scaled };
+    let scaled = if x < SMALLEST { 0.0 } else { scaled };
+    if x.is_nan() { x } else { scaled }
+}
+
+/// r = x - n ln 2, and q of e^r = 1 + r + r^2 q(r).
+#[inline(always)]
+fn exp_reduced<const FMA: bool>(x: f32, n: f32) -> (f32, f32) {
+    let r = fma::<FMA>(-n, LN2[1], fma::<FMA>(-n, LN2[0], x));
+    let q = [0.499_999_93, 0.166_665_2, 0.041_668_39, 0.008_368_717, 0.001_381_459_7];
+    (r, polynomial::<FMA, 5>(r, q))
 }
 
 #[inline(always)]
@@ -51,18 +58,14 @@ fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
-/// ln x.
+/// The polynomial q of ln(1 + f) = f + f^2 q(f), for f between -0.25 and 0.5.
 #[inline(always)]
-pub fn log<const FMA: bool>(x: f32) -> f32 {
-    const LOWEST: u32 = 0.75f32.to_bits();
-    let shifted = x.to_bits().wrapping_sub(LOWEST) as i32;
-    let exponent = (shifted >> 23) as f32;
-    let f = f32::from_bits((shifted as u32 & 0x007f_ffff).wrapping_add(LOWEST)) - 1.0;
-    let q = polynomial::<FMA, 9>(
+fn log_polynomial<const FMA: bool>(f: f32) -> f32 {
+    polynomial::<FMA, 9>(
         f,
         [
             -0.5,
-            0.333_334_52,
+            0.333_334_5,
             -0.250_002_3,
             0.199_909_75,
             -0.166_429_46,
@@ -71,13 +74,47 @@ pub fn log<const FMA: bool>(x: f32) -> f32 {
             0.105_910_15,
             -0.046_190_422,
         ],
-    );
-    let tail = fma::<FMA>(f * f, q, exponent * LN2[1]);
-    let value = fma::<FMA>(exponent, LN2[0], tail + f);
+    )
+}
+
+/// The exponent e of x = m 2^e with m between 0.75 and 1.5.
+#[inline(always)]
+fn exponent(x: f32) -> i32 {
+    (x.to_bits().wrapping_sub(0.75f32.to_bits()) as i32) >> 23
+}
+
+/// e ln 2 + ln(1 + f).
+#[inline(always)]
+fn log_sum<const FMA: bool>(e: f32, f: f32) -> f32 {
+    let tail = fma::<FMA>(f * f, log_polynomial::<FMA>(f), e * LN2[1]);
+    fma::<FMA>(e, LN2[0], tail + f)
+}
+
+/// The logarithm's special cases for an argument; `value` for the others.
+#[inline(always)]
+fn log_special(x: f32, value: f32) -> f32 {
     let value = if x == f32::INFINITY { x } else { value };
     let low = if x > -f32::MIN_POSITIVE { f32::NEG_INFINITY } else { f32::NAN };
     let value = if x < f32::MIN_POSITIVE { low } else { value };
     if x.is_nan() { x } else { value }
+}
+
+/// ln x.
+#[inline(always)]
+pub fn log<const FMA: bool>(x: f32) -> f32 {
+    let e = exponent(x);
+    let m = f32::from_bits(x.to_bits().wrapping_sub((e as u32) << 23));
+    log_special(x, log_sum::<FMA>(e as f32, m - 1.0))
+}
+
+/// ln(1 + x): 1 + x decides about the exponent alone, so that no digit of x is lost.
+#[inline(always)]
+pub fn log1p<const FMA: bool>(x: f32) -> f32 {
+    let u = 1.0 + x;
+    let e = exponent(u);
+    let scale = power_of_two(e.wrapping_neg());
+    let f = fma::<FMA>(x, scale, scale - 1.0);
+    log_special(u, log_sum::<FMA>(e as f32, f))
 }
 
 /// Hyperbolic tangent.
@@ -124,24 +161,27 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
     if a < 0.92 { small } else { large.copysign(x) }
 }
 
-/// e^x - 1.
+/// e^x - 1 = (2^n - 1) + 2^n (e^r - 1), where e^r - 1 loses no digit.
 #[inline(always)]
 pub fn expm1<const FMA: bool>(x: f32) -> f32 {
-    math64::exp_parts::<FMA, 9>(f64::from(x)).minus_one() as f32
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -20.0 { -20.0 } else { x };
+    let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUNDER);
+    let n = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
+    let (r, q) = exp_reduced::<FMA>(x, shifted - ROUNDER);
+    // Half of the scale, because 2^n itself overflows at the end of the range.
+    let half = power_of_two(n.wrapping_sub(1));
+    let value = fma::<FMA>(fma::<FMA>(r * r, q, r), half, half - 0.5);
+    value + value
 }
 
-/// ln(1 + x).
-#[inline(always)]
-pub fn log1p<const FMA: bool>(x: f32) -> f32 {
-    math64::log1p_wide::<FMA>(f64::from(x)) as f32
-}
-
-/// ln(1 + e^x).
+/// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
 #[inline(always)]
 pub fn softplus<const FMA: bool>(x: f32) -> f32 {
-    let x = f64::from(x);
-    let tail = math64::log1p_wide::<FMA>(math64::exp_parts::<FMA, 9>(-x.abs()).value());
-    (tail + if x < 0.0 { 0.0 } else { x }) as f32
+    let t = exp::<FMA>(-x.abs());
+    // 1 + t = 2 (1 + (t - 1) / 2), which is exact for t > 0.5.
+    let (e, f) = if t > 0.5 { (1.0, 0.5 * t - 0.5) } else { (0.0, t) };
+    log_sum::<FMA>(e, f) + if x < 0.0 { 0.0 } else { x }
 }
 
 /// Largest operand of [`sin`] and [`cos`]: the number of quarter turns has to fit 20 bits.

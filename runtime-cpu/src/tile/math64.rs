@@ -34,13 +34,6 @@ impl ExpParts {
     pub fn value(&self) -> f64 {
         (1.0 + self.fraction) * self.scales[0] * self.scales[1]
     }
-
-    /// e^x - 1, where e^x is below 2^1000.
-    #[inline(always)]
-    pub fn minus_one(&self) -> f64 {
-        let scale = self.scales[0] * self.scales[1];
-        self.fraction * scale + (scale - 1.0)
-    }
 }
 
 /// Reciprocals of the factorials of 2, 3, …
@@ -129,14 +122,6 @@ pub fn log<const FMA: bool>(x: f64) -> f64 {
     let bottom = if x > -f64::MIN_POSITIVE { f64::NEG_INFINITY } else { f64::NAN };
     let value = if x < f64::MIN_POSITIVE { bottom } else { value };
     if x.is_nan() { x } else { value }
-}
-
-/// ln(1 + x) to a relative error of 1e-12, enough for results in `f32`.
-#[inline(always)]
-pub fn log1p_wide<const FMA: bool>(x: f64) -> f64 {
-    let small = x * (1.0 - x * (0.5 - x * (1.0 / 3.0)));
-    let large = log::<FMA>(1.0 + x);
-    if x.abs() < 1e-4 { small } else { large }
 }
 
 /// 1 / (1 + e^-x).

@@ -2,7 +2,6 @@
 
 use graphc_ir::dtype::DType;
 use graphc_ir::scalar::Scalar;
-use graphc_ir::tensor::Tensor;
 
 /// A two-dimensional move: `rows` by `columns` elements with a stride for each, in elements.
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +118,16 @@ unsafe fn fill<T: Copy>(tile: *mut u8, value: *const u8, len: usize) {
 
 /// The bytes of a value of `dtype`, followed by zeros.
 pub fn scalar_bytes(value: Scalar, dtype: DType) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    let tensor = Tensor::scalar(dtype, value);
-    bytes[..dtype.size()].copy_from_slice(tensor.bytes());
-    bytes
+    // By hand and not through a tensor: runs ask for it, and runs allocate nothing.
+    let v = value.cast(dtype);
+    let low = |bits: u64| bits.to_le_bytes();
+    match dtype {
+        DType::F64 => low(v.as_f64().to_bits()),
+        DType::F32 => low(u64::from((v.as_f64() as f32).to_bits())),
+        DType::F16 => low(u64::from(half::f16::from_f64(v.as_f64()).to_bits())),
+        DType::Bf16 => low(u64::from(half::bf16::from_f64(v.as_f64()).to_bits())),
+        DType::Bool => low(u64::from(v.as_bool())),
+        // The low bytes of a two's complement number are those of every narrower type.
+        _ => low(v.as_int() as u64),
+    }
 }

@@ -10,10 +10,16 @@ use super::{math32, math64};
 pub trait Number: Tuned + Copy + PartialOrd + 'static {
     const ZERO: Self;
     const ONE: Self;
-    /// What a maximum of nothing is.
-    const LOWEST: Self;
-    /// What a minimum of nothing is.
-    const HIGHEST: Self;
+    /// An integer that orders values as the type does, with a place for NaN below and one above all.
+    type Rank: Copy + Ord;
+    /// The rank of what the maximum of nothing is.
+    const LOWEST: Self::Rank;
+    /// The rank of what the minimum of nothing is.
+    const HIGHEST: Self::Rank;
+    /// The rank; of NaN the highest if `nan_high`, else the lowest.
+    fn rank(self, nan_high: bool) -> Self::Rank;
+    /// The value of a rank.
+    fn of_rank(rank: Self::Rank) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -66,12 +72,25 @@ pub trait Integer: Number {
 }
 
 macro_rules! float_numbers {
-    ($($t:ty),*) => { $(
+    ($($t:ty, $bits:ty, $rank:ty;)*) => { $(
         impl Number for $t {
             const ZERO: $t = 0.0;
             const ONE: $t = 1.0;
-            const LOWEST: $t = <$t>::NEG_INFINITY;
-            const HIGHEST: $t = <$t>::INFINITY;
+            type Rank = $rank;
+            const LOWEST: $rank = <$t>::NEG_INFINITY.to_bits() as $rank ^ <$rank>::MAX;
+            const HIGHEST: $rank = <$t>::INFINITY.to_bits() as $rank;
+            #[inline(always)]
+            fn rank(self, nan_high: bool) -> $rank {
+                // The magnitudes of negative numbers grow the other way.
+                let bits = self.to_bits() as $rank;
+                let rank = bits ^ ((bits >> (<$rank>::BITS - 1)) as $bits >> 1) as $rank;
+                let nan = if nan_high { <$rank>::MAX } else { <$rank>::MIN };
+                if self.is_nan() { nan } else { rank }
+            }
+            #[inline(always)]
+            fn of_rank(rank: $rank) -> $t {
+                <$t>::from_bits((rank ^ ((rank >> (<$rank>::BITS - 1)) as $bits >> 1) as $rank) as $bits)
+            }
             #[inline(always)]
             fn add(self, other: $t) -> $t {
                 self + other
@@ -126,15 +145,27 @@ macro_rules! float_numbers {
         }
     )* };
 }
-float_numbers!(f32, f64);
+float_numbers! {
+    f32, u32, i32;
+    f64, u64, i64;
+}
 
 macro_rules! integer_numbers {
     ($($t:ty => $abs:expr, $sign:expr;)*) => { $(
         impl Number for $t {
             const ZERO: $t = 0;
             const ONE: $t = 1;
+            type Rank = $t;
             const LOWEST: $t = <$t>::MIN;
             const HIGHEST: $t = <$t>::MAX;
+            #[inline(always)]
+            fn rank(self, _: bool) -> $t {
+                self
+            }
+            #[inline(always)]
+            fn of_rank(rank: $t) -> $t {
+                rank
+            }
             #[inline(always)]
             fn add(self, other: $t) -> $t {
                 self.wrapping_add(other)

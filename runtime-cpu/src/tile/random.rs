@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 
 use graphc_ir::dtype::DType;
 
-use super::kernel::{Kernel, compiled, with_type};
-use super::map::{MapArgs, MapFn};
-use super::sweep::{Nothing, sweep};
+use super::kernel::{compiled, with_type};
+use super::map::{Map, MapFn};
+use super::sweep::Function;
 use crate::isa::Isa;
 
 /// Word 0 of Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, SC 2011), unrolled by the
@@ -48,39 +48,29 @@ macro_rules! counters {
 }
 counters!(i32, u32, i64, u64);
 
-/// `dst[i]` is the random word of the index `c[i]` under the key `(a[i], b[i])`, or `(a[0], b[0])`.
-struct Threefry<T, const KEY_SPLAT: bool>(PhantomData<T>);
+/// The random word of the index `c` under the key `(a, b)`.
+struct Threefry<T>(PhantomData<T>);
 
-impl<T: Counter, const KEY_SPLAT: bool> Kernel for Threefry<T, KEY_SPLAT> {
-    type Args = MapArgs;
-
+impl<T: Counter> Function for Threefry<T> {
+    type A = u32;
+    type B = u32;
+    type C = T;
+    type Out = u32;
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&MapArgs { dst, a, b, c, len }: &MapArgs) {
-        let (a, b, c) = (a.cast::<u32>(), b.cast::<u32>(), c.cast::<T>());
-        // SAFETY: the tiles have `len` elements, the words of a splat key one.
-        unsafe {
-            if KEY_SPLAT {
-                let key = [*a, *b];
-                sweep(len, dst, (c, Nothing, Nothing), |index, _, _| bits(key, index.counter()));
-            } else {
-                sweep(len, dst, (a, b, c), |a, b, index| bits([a, b], index.counter()));
-            }
-        }
+    fn apply<const FMA: bool>(a: u32, b: u32, c: T) -> u32 {
+        bits([a, b], c.counter())
     }
 }
 
-/// Random bits by index; `splat` says that both words of the key are single elements.
-pub fn random_bits(isa: Isa, index: DType, splat: bool) -> Option<MapFn> {
-    with_type!(index, [I64 i64, U64 u64, I32 i32, U32 u32], T => if splat {
-        compiled::<Threefry<T, true>>(isa)
-    } else {
-        compiled::<Threefry<T, false>>(isa)
-    })
+/// Random bits by key word 0, key word 1 and index.
+pub fn random_bits(isa: Isa, index: DType) -> Option<MapFn> {
+    with_type!(index, [I64 i64, U64 u64, I32 i32, U32 u32], T => compiled::<Map<Threefry<T>>>(isa))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tile::map::MapArgs;
 
     #[test]
     fn words_equal_the_reference() {
@@ -91,13 +81,12 @@ mod tests {
                 let mut words = vec![0u32; indices.len()];
                 let args = MapArgs {
                     dst: words.as_mut_ptr().cast(),
-                    a: keys.as_ptr().cast(),
-                    b: keys[67..].as_ptr().cast(),
-                    c: indices.as_ptr().cast(),
+                    operands: [keys.as_ptr().cast(), keys[67..].as_ptr().cast(), indices.as_ptr().cast()],
+                    splat: [splat, splat, false],
                     len: indices.len(),
                 };
                 // SAFETY: all four arrays have 67 elements.
-                unsafe { random_bits(isa, DType::I64, splat).unwrap()(&args) };
+                unsafe { random_bits(isa, DType::I64).unwrap()(&args) };
                 for (i, word) in words.iter().enumerate() {
                     let key = if splat { [keys[0], keys[67]] } else { [keys[i], keys[67 + i]] };
                     assert_eq!(*word, graphc_ir::random::bits(key, indices[i] as u64));

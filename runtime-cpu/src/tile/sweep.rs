@@ -1,118 +1,113 @@
 //! Loops over arrays in whole vectors.
 //!
 //! The compiler leaves the last elements of a loop of unknown length to scalar code, which for a
-//! polynomial takes longer than all that came before. Here loops have constant lengths, and the last few
-//! elements are padded to a whole vector.
+//! polynomial takes longer than all that came before. Here loops have a constant length, and the last
+//! elements are padded to it.
 
 use std::mem::MaybeUninit;
 
-/// Elements of an unrolled step.
+/// Elements of a step: four of the widest vectors of `f32`.
 const STEP: usize = 64;
-/// Elements of a step that may be padded.
-const TAIL: usize = 16;
 
-/// An operand: an array, or nothing.
-pub trait Operand: Copy {
-    type Item: Copy;
+/// A function of up to three operands; those that it does not have are of type `()`.
+///
+/// (A closure could not be forced into the loop, and outside it would be compiled without the loop's
+/// instruction set.)
+pub trait Function {
+    type A: Copy;
+    type B: Copy;
+    type C: Copy;
+    type Out: Copy;
+    fn apply<const FMA: bool>(a: Self::A, b: Self::B, c: Self::C) -> Self::Out;
+}
+
+/// The elements of an operand, a step at a time.
+struct Operand<T> {
+    pointer: *const T,
+    splat: bool,
+    /// The one element again and again, or a step that is not whole, padded with zeros.
+    pad: MaybeUninit<[T; STEP]>,
+}
+
+impl<T: Copy> Operand<T> {
+    /// # Safety
+    /// If `splat`, the pointer points to an element.
+    #[inline(always)]
+    unsafe fn new(pointer: *const u8, splat: bool) -> Operand<T> {
+        let (pointer, mut pad) = (pointer.cast::<T>(), MaybeUninit::uninit());
+        if splat && size_of::<T>() > 0 {
+            // SAFETY: the caller's promise.
+            pad.write([unsafe { *pointer }; STEP]);
+        }
+        Operand { pointer, splat, pad }
+    }
 
     /// The elements from `start` on.
     ///
     /// # Safety
-    /// There are `start + N` elements.
-    unsafe fn step<'a, const N: usize>(self, start: usize) -> &'a [Self::Item; N];
-
-    /// The `len < TAIL` elements from `start` on, followed by zeros.
-    ///
-    /// # Safety
-    /// There are `start + len` elements, whose type may be all zero bytes.
-    unsafe fn tail(self, start: usize, len: usize, pad: &mut MaybeUninit<[Self::Item; TAIL]>) -> &[Self::Item; TAIL];
-}
-
-impl<T: Copy> Operand for *const T {
-    type Item = T;
-
+    /// There are `start + len` elements, of a type that may be all zero bytes, or the operand is splat.
     #[inline(always)]
-    unsafe fn step<'a, const N: usize>(self, start: usize) -> &'a [T; N] {
-        // SAFETY: the caller's promise.
-        unsafe { &*self.add(start).cast() }
-    }
-
-    #[inline(always)]
-    unsafe fn tail(self, start: usize, len: usize, pad: &mut MaybeUninit<[T; TAIL]>) -> &[T; TAIL] {
-        // SAFETY: the caller's promise; zeros initialize what the copy leaves out.
+    unsafe fn step(&mut self, start: usize, len: usize) -> &[T; STEP] {
+        // SAFETY: the caller's promise; zeros initialize what the copy leaves out; a type without size has
+        // no bytes that could be missing.
         unsafe {
-            pad.as_mut_ptr().write_bytes(0, 1);
-            std::ptr::copy_nonoverlapping(self.add(start), pad.as_mut_ptr().cast(), len);
-            pad.assume_init_ref()
+            if size_of::<T>() == 0 || self.splat {
+                return self.pad.assume_init_ref();
+            }
+            let from = self.pointer.add(start);
+            if len >= STEP {
+                return &*from.cast();
+            }
+            self.pad.as_mut_ptr().write_bytes(0, 1);
+            std::ptr::copy_nonoverlapping(from, self.pad.as_mut_ptr().cast(), len);
+            self.pad.assume_init_ref()
         }
     }
 }
 
-/// The operand that a function does not have.
-#[derive(Clone, Copy)]
-pub struct Nothing;
-
-impl Operand for Nothing {
-    type Item = ();
-
-    #[inline(always)]
-    unsafe fn step<'a, const N: usize>(self, _: usize) -> &'a [(); N] {
-        &[(); N]
-    }
-
-    #[inline(always)]
-    unsafe fn tail(self, _: usize, _: usize, _: &mut MaybeUninit<[(); TAIL]>) -> &[(); TAIL] {
-        &[(); TAIL]
-    }
-}
-
-/// `dst[i] = f(a[i], b[i], c[i])` for `i < len`.
+/// `dst[i] = f(a[i], b[i], c[i])` for `i < len`; operands that are splat have one element.
 ///
 /// # Safety
-/// All arrays have `len` elements, of types that may be all zero bytes; `dst` overlaps no operand.
+/// The arrays are aligned to their elements and have so many of them, of types that may be all zero
+/// bytes; `dst` overlaps no operand.
 #[inline(always)]
-pub unsafe fn sweep<A: Operand, B: Operand, C: Operand, U: Copy>(
+pub unsafe fn sweep<const FMA: bool, F: Function>(
     len: usize,
     dst: *mut u8,
-    (a, b, c): (A, B, C),
-    f: impl Fn(A::Item, B::Item, C::Item) -> U,
+    [a, b, c]: [*const u8; 3],
+    [a_splat, b_splat, c_splat]: [bool; 3],
 ) {
-    let dst = dst.cast::<U>();
-    let whole = len / STEP * STEP;
+    let dst = dst.cast::<F::Out>();
+    // SAFETY: the caller's promise.
+    let (mut a, mut b, mut c) = unsafe {
+        (Operand::<F::A>::new(a, a_splat), Operand::<F::B>::new(b, b_splat), Operand::<F::C>::new(c, c_splat))
+    };
+    let mut out = MaybeUninit::<[F::Out; STEP]>::uninit();
     let mut start = 0;
-    while start < whole {
-        // SAFETY: `start + STEP <= len`.
-        unsafe { each::<STEP, _, _, _, _>(&mut *dst.add(start).cast(), a.step(start), b.step(start), c.step(start), &f) };
-        start += STEP;
-    }
-    while start + TAIL <= len {
-        // SAFETY: as the condition says.
-        unsafe { each::<TAIL, _, _, _, _>(&mut *dst.add(start).cast(), a.step(start), b.step(start), c.step(start), &f) };
-        start += TAIL;
-    }
-    if start < len {
+    while start < len {
         let rest = len - start;
-        let (mut x, mut y, mut z) = (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
-        let mut out = MaybeUninit::<[U; TAIL]>::zeroed();
-        // SAFETY: there are `rest` elements left; zeros are elements.
+        // SAFETY: `rest` elements are left; an incomplete step goes to `out` first, which has room for it.
         unsafe {
-            let (a, b, c) = (a.tail(start, rest, &mut x), b.tail(start, rest, &mut y), c.tail(start, rest, &mut z));
-            each::<TAIL, _, _, _, _>(out.assume_init_mut(), a, b, c, &f);
-            std::ptr::copy_nonoverlapping(out.as_ptr().cast(), dst.add(start), rest);
+            let (a, b, c) = (a.step(start, rest), b.step(start, rest), c.step(start, rest));
+            let to = if rest < STEP { out.as_mut_ptr() } else { dst.add(start).cast() };
+            each::<FMA, F>(&mut *to.cast(), a, b, c);
+            if rest < STEP {
+                std::ptr::copy_nonoverlapping(out.as_ptr().cast(), dst.add(start), rest);
+            }
         }
+        start += STEP;
     }
 }
 
-/// One step. References tell the compiler that results overlap no operand.
+/// One step. References tell the compiler that the results overlap no operand.
 #[inline(always)]
-fn each<const N: usize, A: Copy, B: Copy, C: Copy, U>(
-    dst: &mut [U; N],
-    a: &[A; N],
-    b: &[B; N],
-    c: &[C; N],
-    f: &impl Fn(A, B, C) -> U,
+fn each<const FMA: bool, F: Function>(
+    dst: &mut [MaybeUninit<F::Out>; STEP],
+    a: &[F::A; STEP],
+    b: &[F::B; STEP],
+    c: &[F::C; STEP],
 ) {
-    for i in 0..N {
-        dst[i] = f(a[i], b[i], c[i]);
+    for i in 0..STEP {
+        dst[i].write(F::apply::<FMA>(a[i], b[i], c[i]));
     }
 }

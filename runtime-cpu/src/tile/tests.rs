@@ -6,7 +6,7 @@ use graphc_ir::scalar::{Class, Scalar, ScalarFn};
 use graphc_ir::tensor::Tensor;
 
 use super::fold::{FoldArgs, MergeArgs, along, down, merge};
-use super::map::{MapArgs, MapFn, map};
+use super::map::{MapArgs, MapFn, map, pair};
 use crate::isa::Isa;
 
 /// A small generator (Steele, Lea and Flood's SplitMix64).
@@ -92,10 +92,10 @@ fn result(function: ScalarFn, dtype: DType) -> DType {
     if function.def().class == Class::Compare { DType::Bool } else { dtype }
 }
 
-fn run(function: MapFn, dst: &mut Tensor, operands: &[Tensor], len: usize) {
+fn run(function: MapFn, dst: &mut Tensor, operands: &[Tensor], splat: [bool; 3], len: usize) {
     let pointer = |i: usize| operands.get(i).map_or(std::ptr::null(), |t| t.bytes().as_ptr());
-    let args =
-        MapArgs { dst: dst.bytes_mut().as_mut_ptr(), a: pointer(0), b: pointer(1), c: pointer(2), len };
+    let operands = [pointer(0), pointer(1), pointer(2)];
+    let args = MapArgs { dst: dst.bytes_mut().as_mut_ptr(), operands, splat, len };
     // SAFETY: the operands have `len` elements, or one where they are splat; `dst` has more than `len`.
     unsafe { function(&args) };
 }
@@ -111,7 +111,7 @@ fn check_map(isa: Isa, function: ScalarFn, dtype: DType, splat: [bool; 3], kerne
         })
         .collect();
     let mut all = Tensor::zeros(result(function, dtype), &[LEN + 1]);
-    run(kernel, &mut all, &operands, LEN);
+    run(kernel, &mut all, &operands, splat, LEN);
     for i in 0..LEN {
         let args: Vec<Scalar> = operands.iter().map(|t| t.get(if t.len() == 1 { 0 } else { i })).collect();
         let (got, want) = (all.get(i), function.eval(&args, dtype));
@@ -125,7 +125,7 @@ fn check_map(isa: Isa, function: ScalarFn, dtype: DType, splat: [bool; 3], kerne
     }
     for len in 0..=70 {
         let mut part = Tensor::zeros(result(function, dtype), &[LEN + 1]);
-        run(kernel, &mut part, &operands, len);
+        run(kernel, &mut part, &operands, splat, len);
         let size = part.dtype().size();
         assert_eq!(
             part.bytes()[..len * size],
@@ -147,14 +147,10 @@ fn maps_follow_the_table() {
                 let types = vec![if function.def().class == Class::Select { DType::Bool } else { dtype }; 1];
                 let types: Vec<DType> = types.into_iter().chain(vec![dtype; arity - 1]).collect();
                 let takes = function.result_dtype(&types).is_ok();
-                assert!(
-                    map(isa, function, dtype, [false; 3]).is_some() || !takes,
-                    "{} {dtype}",
-                    function.name()
-                );
+                assert!(map(isa, function, dtype).is_some() || !takes, "{} {dtype}", function.name());
                 for bits in 0..1 << arity {
                     let splat = [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0];
-                    if let (true, Some(kernel)) = (takes, map(isa, function, dtype, splat)) {
+                    if let (true, Some(kernel)) = (takes, map(isa, function, dtype)) {
                         check_map(isa, function, dtype, splat, kernel);
                         kernels += 1;
                     }
@@ -166,11 +162,51 @@ fn maps_follow_the_table() {
 }
 
 #[test]
+fn pairs_equal_their_functions_bit_for_bit() {
+    let mut random = Random(11);
+    let operands: Vec<Tensor> = (0..3).map(|_| samples(&mut random, DType::F32, 200)).collect();
+    let mut pairs = 0;
+    for isa in Isa::available() {
+        for &first in ScalarFn::ALL {
+            for &second in ScalarFn::ALL {
+                for flipped in [false, true] {
+                    let Some(kernel) = pair(isa, first, second, flipped) else { continue };
+                    let mut got = Tensor::zeros(DType::F32, &[200]);
+                    run(kernel, &mut got, &operands, [false; 3], 200);
+                    let (mut middle, mut want) = (got.clone(), got.clone());
+                    run(map(isa, first, DType::F32).unwrap(), &mut middle, &operands, [false; 3], 200);
+                    let mut rest = [middle, operands[2].clone()];
+                    if flipped {
+                        rest.swap(0, 1);
+                    }
+                    let rest =
+                        if second.def().arity == 1 { &rest[usize::from(flipped)..][..1] } else { &rest };
+                    run(map(isa, second, DType::F32).unwrap(), &mut want, rest, [false; 3], 200);
+                    let equal = |i: usize| {
+                        let (got, want) = (got.get(i).as_f64(), want.get(i).as_f64());
+                        got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan()
+                    };
+                    assert!((0..200).all(equal), "{isa} {} then {}, {flipped}", first.name(), second.name());
+                    pairs += 1;
+                }
+            }
+        }
+    }
+    assert!(pairs >= 30);
+}
+
+#[test]
 fn enormous_angles_have_a_sine() {
     let angles = Tensor::from_slice(&[3], &[1e10f32, -3.4e38, 2.5]);
     for isa in Isa::available() {
         let mut got = Tensor::zeros(DType::F32, &[3]);
-        run(map(isa, ScalarFn::Sin, DType::F32, [false; 3]).unwrap(), &mut got, &[angles.clone()], 3);
+        run(
+            map(isa, ScalarFn::Sin, DType::F32).unwrap(),
+            &mut got,
+            std::slice::from_ref(&angles),
+            [false; 3],
+            3,
+        );
         for i in 0..3 {
             assert!(ulps(got.get(i).as_f64(), angles.get(i).as_f64().sin(), DType::F32) <= 1.0);
         }
@@ -187,7 +223,7 @@ fn casts_follow_the_reference() {
             let bits: Vec<u16> = (0..=u16::MAX).collect();
             source = Tensor::from_bytes(from, &[bits.len()], bytemuck::cast_slice(&bits)).unwrap();
         } else if from == DType::F32 {
-            let around = |i: usize| (i as f64 - 3000.0) * 2f64.powi(-26) + if i % 2 == 0 { 0.0 } else { 1.0 };
+            let around = |i: usize| (i as f64 - 3000.0) * 2f64.powi(-26) + f64::from((i % 2) as u8);
             source = Tensor::from_fn(from, &[8000], |i| {
                 if i < 6000 { Scalar::F(around(i)) } else { Scalar::F((random.unit() - 0.5) * 140_000.0) }
             });
@@ -196,7 +232,13 @@ fn casts_follow_the_reference() {
             let want = source.cast(to);
             for isa in Isa::available() {
                 let mut got = Tensor::zeros(to, source.shape());
-                run(super::cast::cast(isa, from, to), &mut got, std::slice::from_ref(&source), source.len());
+                run(
+                    super::cast::cast(isa, from, to),
+                    &mut got,
+                    std::slice::from_ref(&source),
+                    [false; 3],
+                    source.len(),
+                );
                 for i in 0..source.len() {
                     let (got, want) = (got.get(i), want.get(i));
                     let equal = got == want

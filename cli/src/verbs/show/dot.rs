@@ -25,7 +25,13 @@ pub fn graph(name: &str, graph: &Graph) -> String {
         };
         let _ = writeln!(out, "  n{} [label={}{style}];", id.0, quoted(&label.join("\n")));
         for v in &node.ins {
-            let _ = writeln!(out, "  n{} -> n{} [label={}];", graph.value(*v).node.0, id.0, quoted(&text::reference(*v)));
+            let _ = writeln!(
+                out,
+                "  n{} -> n{} [label={}];",
+                graph.value(*v).node.0,
+                id.0,
+                quoted(&text::reference(*v))
+            );
         }
     }
     for (i, v) in graph.results().iter().enumerate() {

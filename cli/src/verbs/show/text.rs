@@ -42,7 +42,13 @@ pub fn line(graph: &Graph, id: NodeId, node: &Node) -> String {
     let attrs = if attrs.is_empty() { String::new() } else { format!("{{{}}}", attrs.join(", ")) };
     let origins = graph.origins(id);
     let origins = if origins.is_empty() { String::new() } else { format!("  # {origins}") };
-    format!("{} = {}{attrs}({}) : {}{origins}", outs.join(", "), node.op.name(), ins.join(", "), types.join(", "))
+    format!(
+        "{} = {}{attrs}({}) : {}{origins}",
+        outs.join(", "),
+        node.op.name(),
+        ins.join(", "),
+        types.join(", ")
+    )
 }
 
 /// `%3`.
