@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use graphc::ir::Scalar;
-use graphc::{DType, Tensor, TensorType};
+use graphc::{Tensor, TensorType};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageFormat, ImageReader};
 
@@ -109,6 +109,8 @@ fn plane(shape: &[usize], image: &DynamicImage) -> Option<Plane> {
 
 #[cfg(test)]
 mod tests {
+    use graphc::DType;
+
     use super::*;
     use image::{GrayImage, Luma, Rgb, RgbImage};
 
