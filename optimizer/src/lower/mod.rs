@@ -279,25 +279,13 @@ impl Lowering<'_> {
                 Ok(())
             }
             Op::Gather(op) => {
-                let shape = self.shape(node.ins[0]);
-                let kernel = Kernel::Gather {
-                    outer: shape[..op.axis].iter().product(),
-                    axis: shape[op.axis],
-                    inner: shape[op.axis + 1..].iter().product(),
-                    count: self.shape(node.ins[1]).iter().product(),
-                };
-                self.dense_step(kernel, node, origins);
+                let (outer, axis, inner, count) = self.indexed(node, op.axis);
+                self.dense_step(Kernel::Gather { outer, axis, inner, count }, node, origins);
                 Ok(())
             }
             Op::ScatterAdd(op) => {
-                let shape = self.shape(node.ins[0]);
-                let kernel = Kernel::ScatterAdd {
-                    outer: shape[..op.axis].iter().product(),
-                    axis: shape[op.axis],
-                    inner: shape[op.axis + 1..].iter().product(),
-                    count: self.shape(node.ins[1]).iter().product(),
-                };
-                self.dense_step(kernel, node, origins);
+                let (outer, axis, inner, count) = self.indexed(node, op.axis);
+                self.dense_step(Kernel::ScatterAdd { outer, axis, inner, count }, node, origins);
                 Ok(())
             }
             Op::Scan(op) => self.scan(node, op, origins),
@@ -310,6 +298,14 @@ impl Lowering<'_> {
         self.program.constants.push(value);
         let kind = BufferKind::Const(self.program.constants.len() - 1);
         self.declare(dtype, shape, Form::Dense, kind)
+    }
+
+    /// Elements before, along and after the indexed axis of the first operand, and number of indices.
+    fn indexed(&self, node: &Node, axis: usize) -> (usize, usize, usize, usize) {
+        let shape = self.shape(node.ins[0]);
+        let (before, after) = (&shape[..axis], &shape[axis + 1..]);
+        let count = self.shape(node.ins[1]).iter().product();
+        (before.iter().product(), shape[axis], after.iter().product(), count)
     }
 
     /// A step whose operands and results are all dense.

@@ -159,7 +159,7 @@ impl Lowering<'_> {
         for id in &members {
             builder.node(*id)?;
         }
-        let (code, mut reads, stores) = builder.finish();
+        let (code, reads, stores) = builder.finish();
         let writes: Vec<Port> = stores
             .into_iter()
             .map(|(value, view)| {
@@ -168,7 +168,6 @@ impl Lowering<'_> {
             })
             .collect();
         let kernel = Kernel::Nest(Nest { rows: space.rows, cols: space.cols, body: code });
-        reads.shrink_to_fit();
         self.push(kernel, reads, writes, origins);
         Ok(())
     }
