@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.report import Finding, passed, record, table, worst_error
-from harness.row import Row, load_row, row_names
+from harness.row import Arrays, Row, load_row, row_names
 from harness.systems import Graphc, Peer, SystemFailure
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -31,10 +31,11 @@ def measure_row(row: Row, options: argparse.Namespace) -> list[Finding]:
         systems += [Peer(name, row, options.threads, folder) for name in row.peers()]
         findings = {system.name: Finding(system.name) for system in systems}
         try:
-            reference_step = row.reference()
+            reference_step, reference_state = row.reference()
             reference = np.stack([np.asarray(reference_step()) for _ in range(row.repeats)])
             for system in systems:
                 attempt(findings[system.name], lambda f, s=system: compare(f, s, reference))
+            attempt(findings["graphc"], lambda f: compare_state(f, systems[0], reference_state()))
             for number in range(options.rounds):
                 # Another system begins each round, so that none always follows the same one.
                 turn = number % len(systems)
@@ -49,6 +50,15 @@ def measure_row(row: Row, options: argparse.Namespace) -> list[Finding]:
 def compare(finding: Finding, system: Graphc | Peer, reference: np.ndarray) -> None:
     """Notes the system's error."""
     finding.error = worst_error(system.results(), reference)
+
+
+def compare_state(finding: Finding, graphc: Graphc, reference: Arrays) -> None:
+    """Notes the error of the state that the same runs leave."""
+    state = graphc.state()
+    absent = [name for name in reference if name not in state]
+    if absent:
+        raise SystemFailure(f"graphc saved no {', '.join(absent)}")
+    finding.state_error = max(worst_error(state[n][None].astype(np.float64), a[None]) for n, a in reference.items())
 
 
 def time_round(finding: Finding, system: Graphc | Peer, seconds: float) -> None:

@@ -18,6 +18,7 @@ class Finding:
     medians_ms: list[float] = field(default_factory=list)  # one a round
     min_ms: float = float("inf")  # over all rounds
     error: float | None = None  # against NumPy in float64
+    state_error: float | None = None  # of the state after the runs; graphc alone
     failure: str | None = None
 
     @property
@@ -59,6 +60,9 @@ def table(row: Row, findings: list[Finding]) -> str:
         else:
             line += f"{'-':>10}{'-':>16}"
         mark = "" if finding.error <= row.tolerance else f"  above {row.tolerance:g}"
+        if finding.state_error is not None:
+            mark += f"  state {finding.state_error:.1e}"
+            mark += "" if finding.state_error <= row.tolerance else f", above {row.tolerance:g}"
         lines.append(f"{line}{finding.error:>11.1e}{mark}")
     return "\n".join(lines)
 
@@ -74,6 +78,7 @@ def record(row: Row, findings: list[Finding]) -> dict[str, object]:
                 "medians_ms": f.medians_ms,
                 "min_ms": f.min_ms if f.medians_ms else None,
                 "error": f.error if f.error is not None and np.isfinite(f.error) else None,
+                "state_error": f.state_error if f.state_error is not None and np.isfinite(f.state_error) else None,
                 "failure": f.failure,
             }
             for f in findings
@@ -83,4 +88,10 @@ def record(row: Row, findings: list[Finding]) -> dict[str, object]:
 
 def passed(row: Row, findings: list[Finding]) -> bool:
     """Whether every system ran and agreed with the reference."""
-    return all(f.failure is None and f.error is not None and f.error <= row.tolerance for f in findings)
+    return all(
+        f.failure is None
+        and f.error is not None
+        and f.error <= row.tolerance
+        and (f.state_error is None or f.state_error <= row.tolerance)
+        for f in findings
+    )

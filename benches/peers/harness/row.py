@@ -13,6 +13,9 @@ ROWS = Path(__file__).resolve().parent.parent / "rows"
 
 Arrays = Mapping[str, np.ndarray]
 
+# The present values of the state that a step has updated, by name.
+State = Callable[[], Arrays]
+
 # One complete run: it commits its updates, waits until they are done, and returns what `Row.output` names.
 Step = Callable[[], object]
 
@@ -40,8 +43,8 @@ class Row(ABC):
         """Initial state by name. State of role `slot` is absent: it starts at zero everywhere."""
 
     @abstractmethod
-    def reference(self) -> Step:
-        """The computation in NumPy and float64."""
+    def reference(self) -> tuple[Step, State]:
+        """The computation in NumPy and float64, and the state that its steps leave."""
 
     @abstractmethod
     def peers(self) -> Mapping[str, Callable[[], Step]]:

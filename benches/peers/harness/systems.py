@@ -32,6 +32,7 @@ class Graphc:
 
     def __init__(self, binary: Path, module: Path, row: Row, threads: int, folder: Path) -> None:
         self.row = row
+        self.folder = folder
         self.command = [str(binary)]
         self.arguments = [str(module), "--fn", row.function, "--threads", str(threads)]
         self.arguments += values("-i", row.feeds(), folder)
@@ -49,6 +50,15 @@ class Graphc:
         lines = self._run("run", "--repeat", str(self.row.repeats), "--json").splitlines()
         # Numbers that JSON has no form for are strings, which float64 parses.
         return np.stack([np.asarray(json.loads(line)[self.row.output]).astype(np.float64) for line in lines])
+
+    def state(self) -> Arrays:
+        """The state after the row's `repeats` runs."""
+        saved = self.folder / "saved" / "module.json"
+        saved.parent.mkdir(exist_ok=True)
+        self._run("run", "--repeat", str(self.row.repeats), "--quiet", "--save", str(saved))
+        state = json.loads(saved.read_text(encoding="utf-8"))["state"]
+        weights = read_safetensors(saved.parent / next(s["init"]["file"] for s in state if "file" in s["init"]))
+        return {entry["name"]: weights[entry["name"]] for entry in state if entry["name"] in weights}
 
     def close(self) -> None:
         """Nothing runs between calls."""
@@ -69,6 +79,19 @@ def values(flag: str, arrays: Arrays, folder: Path) -> list[str]:
         np.save(path, array)
         arguments += [flag, f"{name}=@{path}"]
     return arguments
+
+
+def read_safetensors(path: Path) -> Arrays:
+    """The float32 tensors of a file: eight bytes with the length of a JSON header, the header, the data."""
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:start])
+    arrays = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] == "F32":
+            first, end = (start + offset for offset in entry["data_offsets"])
+            arrays[name] = np.frombuffer(raw[first:end], dtype="<f4").reshape(entry["shape"])
+    return arrays
 
 
 def zero_state(module: Path, given: Arrays) -> list[str]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from harness.row import Arrays, Row, Step
+from harness.row import Arrays, Row, State, Step
 
 BATCH = 128
 SIZES = (784, 512, 512, 10)
@@ -45,13 +45,13 @@ class MlpStep(Row):
             state[f"b{layer}"] = np.zeros(fan_out, dtype=np.float32)
         return state
 
-    def reference(self) -> Step:
+    def reference(self) -> tuple[Step, State]:
         return self._numpy(np.float64)
 
     def peers(self) -> Mapping[str, Callable[[], Step]]:
-        return {"jax": self._jax, "torch": self._torch, "numpy": lambda: self._numpy(np.float32)}
+        return {"jax": self._jax, "torch": self._torch, "numpy": lambda: self._numpy(np.float32)[0]}
 
-    def _numpy(self, dtype: type) -> Step:
+    def _numpy(self, dtype: type) -> tuple[Step, State]:
         x, y = self.feeds().values()
         x, rows = x.astype(dtype), np.arange(BATCH)
         parameters = [array.astype(dtype) for array in self.state().values()]
@@ -80,7 +80,7 @@ class MlpStep(Row):
                 parameter -= dtype(LEARNING_RATE) * velocity
             return loss
 
-        return step
+        return step, lambda: dict(zip(self.state(), parameters, strict=True))
 
     def _torch(self) -> Step:
         import torch

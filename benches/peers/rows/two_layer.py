@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from harness.row import Arrays, Row, Step
+from harness.row import Arrays, Row, State, Step
 
 BATCH, INPUTS, HIDDEN, OUTPUTS = 64, 1000, 100, 1000
 LEARNING_RATE = 1e-5
@@ -40,13 +40,13 @@ class TwoLayer(Row):
             "w2": random.standard_normal((HIDDEN, OUTPUTS), dtype=np.float32),
         }
 
-    def reference(self) -> Step:
+    def reference(self) -> tuple[Step, State]:
         return self._numpy(np.float64)
 
     def peers(self) -> Mapping[str, Callable[[], Step]]:
-        return {"jax": self._jax, "torch": self._torch, "numpy": lambda: self._numpy(np.float32)}
+        return {"jax": self._jax, "torch": self._torch, "numpy": lambda: self._numpy(np.float32)[0]}
 
-    def _numpy(self, dtype: type) -> Step:
+    def _numpy(self, dtype: type) -> tuple[Step, State]:
         x, y = (array.astype(dtype) for array in self.feeds().values())
         w1, w2 = (array.astype(dtype) for array in self.state().values())
 
@@ -61,7 +61,7 @@ class TwoLayer(Row):
             w2 -= dtype(LEARNING_RATE) * (hidden.T @ g_output)
             return loss
 
-        return step
+        return step, lambda: {"w1": w1, "w2": w2}
 
     def _torch(self) -> Step:
         import torch

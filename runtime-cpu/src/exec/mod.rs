@@ -4,8 +4,10 @@
 //! addresses and calls one kernel after the other. It allocates nothing unless it fails.
 
 mod arg_reduce;
+mod chain;
 mod code;
 mod dot;
+mod epilogue;
 mod gather;
 mod loops;
 mod repack;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::chain::{Instruction, prefetch_operands};
 use super::kernels::Kernels;
 use super::microkernel::Tile;
 use super::pack::{PackSource, pack_b, pack_b_parallel};
@@ -32,7 +33,30 @@ unsafe impl<T: Element> Sync for Run<'_, T> {}
 /// An [`Epilogue`], taken apart.
 pub enum Sink<'a, T> {
     Output { c: Output<T>, bias: *const T, relu: bool },
+    Chain(&'a [Instruction<T>]),
     Tile(&'a (dyn Fn(&TileCtx<T>) + Sync)),
+}
+
+impl<T: Element> Sink<'_, T> {
+    /// Asks for what the epilogue of a block will read, while the block is still being summed.
+    pub fn prepare(&self, block: &TileCtx<T>) {
+        if let Sink::Chain(chain) = self {
+            prefetch_operands(chain, block);
+        }
+    }
+
+    /// Hands a block of finished sums on; sums that are stored directly have been.
+    ///
+    /// # Safety
+    /// As for [`super::gemm`].
+    pub unsafe fn finish(&self, kernels: &Kernels<T>, block: &TileCtx<T>) {
+        match self {
+            Sink::Output { .. } => {}
+            // SAFETY: the caller's promise.
+            Sink::Chain(chain) => unsafe { (kernels.chain)(chain, block) },
+            Sink::Tile(function) => function(block),
+        }
+    }
 }
 
 /// The share of one part: batch elements, rows, and panels of columns.
@@ -76,6 +100,7 @@ pub unsafe fn gemm<T: Element>(
             Epilogue::Store(c) => Sink::Output { c, bias: std::ptr::null(), relu: false },
             Epilogue::Bias(c, bias) => Sink::Output { c, bias, relu: false },
             Epilogue::BiasRelu(c, bias) => Sink::Output { c, bias, relu: true },
+            Epilogue::Chain(chain) => Sink::Chain(chain),
             Epilogue::Tile(tile) => Sink::Tile(tile),
         },
         plan: &plan,
@@ -236,6 +261,19 @@ impl<T: Element> Run<'_, T> {
                 let block_rows = BLOCK_ROWS.min(a.rows - block_row);
                 // Sums that wait for their next block of k keep their place; others share the hottest.
                 let acc = block.wrapping_add(if panels.k_blocks == 1 { 0 } else { block_row * ld });
+                let context = TileCtx {
+                    thread,
+                    batch: product,
+                    row0: a.row0 + block_row,
+                    rows: block_rows,
+                    col0: b.col0,
+                    cols: b.cols,
+                    acc,
+                    ld,
+                };
+                if last {
+                    self.sink.prepare(&context);
+                }
                 let mut i = 0;
                 while i < block_rows {
                     let rows = rows_of_tile(block_rows - i, tile_rows);
@@ -272,19 +310,9 @@ impl<T: Element> Run<'_, T> {
                     }
                     i += rows;
                 }
-                if let Sink::Tile(function) = self.sink
-                    && last
-                {
-                    function(&TileCtx {
-                        thread,
-                        batch: product,
-                        row0: a.row0 + block_row,
-                        rows: block_rows,
-                        col0: b.col0,
-                        cols: b.cols,
-                        acc,
-                        ld,
-                    });
+                if last {
+                    // SAFETY: the caller's promise; the block's sums are finished.
+                    unsafe { self.sink.finish(self.kernels, &context) };
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Which kernel runs: tables of function pointers, one for each element type and instruction set.
 
+use super::TileCtx;
+use super::chain::{self, Instruction};
 use super::gemv::{self, Gemv, MAX_VECTORS};
 use super::microkernel::{self, Tile};
 use super::pack;
@@ -8,6 +10,7 @@ use crate::isa::Isa;
 
 pub type TileKernel<T> = unsafe fn(&Tile<T>);
 pub type GemvKernel<T> = unsafe fn(&Gemv<T>);
+pub type ChainKernel<T> = unsafe fn(&[Instruction<T>], &TileCtx<T>);
 pub type TransposeKernel<T> = unsafe fn(*const T, usize, usize, usize, *mut T, usize);
 
 /// The kernels of one element type on one instruction set, and the shape of their register tile.
@@ -27,6 +30,8 @@ pub struct Kernels<T: 'static> {
     pub dot_columns: [GemvKernel<T>; MAX_VECTORS],
     /// Packs one panel of a B that is contiguous along k; see [`pack::transpose_panel`].
     pub transpose_panel: TransposeKernel<T>,
+    /// Runs an epilogue on a block of sums; see [`chain::chain`].
+    pub chain: ChainKernel<T>,
 }
 
 /// Element types that have kernels; sealed, because the trait cannot be named outside this crate.
@@ -70,6 +75,12 @@ macro_rules! kernels {
                 unsafe { pack::transpose_panel::<$simd>(from, stride, k, columns, to, width) }
             }
 
+            $(#[$target])*
+            unsafe fn chain(instructions: &[Instruction<$elem>], block: &TileCtx<$elem>) {
+                // SAFETY: as the caller promises.
+                unsafe { chain::chain::<$simd>(instructions, block) }
+            }
+
             pub static KERNELS: Kernels<$elem> = Kernels {
                 lanes: <$simd>::LANES,
                 columns: <$simd>::LANES * <$simd>::VECTORS,
@@ -78,6 +89,7 @@ macro_rules! kernels {
                 add_rows: [add_rows::<1>, add_rows::<2>, add_rows::<3>, add_rows::<4>],
                 dot_columns: [dot_columns::<1>, dot_columns::<2>, dot_columns::<3>, dot_columns::<4>],
                 transpose_panel,
+                chain,
             };
         }
     };

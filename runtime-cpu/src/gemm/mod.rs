@@ -7,6 +7,7 @@
 //! *Invariant:* the order of every sum is a function of the shapes, the strides and the instruction set.
 //! Threads split outputs only, so their number never changes a bit of a result.
 
+mod chain;
 mod driver;
 mod gemv;
 mod kernels;
@@ -23,6 +24,7 @@ use thiserror::Error;
 use crate::isa::Isa;
 use crate::pool::{Pool, PoolError};
 
+pub use chain::{Combine, Instruction, Operand, run_chain};
 pub use pack::{PackSource, pack_b, pack_b_panels, pack_b_parallel, packed_len, panels};
 pub use plan::scratch_bytes;
 
@@ -98,6 +100,8 @@ pub enum Epilogue<'a, T> {
     Bias(Output<T>, *const T),
     /// `C = max(A * B + bias, 0)`, where NaN stays NaN.
     BiasRelu(Output<T>, *const T),
+    /// Runs a chain of instructions on each block of finished sums; see [`run_chain`].
+    Chain(&'a [Instruction<T>]),
     /// Calls a function with each block of finished sums. Calls come from several threads at once, but
     /// never two at once with the same [`TileCtx::thread`].
     Tile(&'a (dyn Fn(&TileCtx<T>) + Sync)),

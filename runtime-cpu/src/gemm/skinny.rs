@@ -103,11 +103,11 @@ impl<T: Element> Run<'_, T> {
                     }
                 }
             }
-            Sink::Tile(function) => {
+            Sink::Chain(_) | Sink::Tile(_) => {
                 let block_cols = self.kernels.columns;
                 for i in (0..sums.rows).step_by(BLOCK_ROWS) {
                     for j in (0..sums.cols).step_by(block_cols) {
-                        function(&TileCtx {
+                        let block = TileCtx {
                             thread,
                             batch,
                             row0: sums.row0 + i,
@@ -116,7 +116,9 @@ impl<T: Element> Run<'_, T> {
                             cols: block_cols.min(sums.cols - j),
                             acc: sums.acc.wrapping_add(i * sums.ld + j),
                             ld: sums.ld,
-                        });
+                        };
+                        // SAFETY: the caller's promise.
+                        unsafe { self.sink.finish(self.kernels, &block) };
                     }
                 }
             }

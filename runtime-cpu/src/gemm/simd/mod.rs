@@ -37,6 +37,10 @@ pub trait Simd {
     unsafe fn load_masked(from: *const Self::Elem, mask: Self::Mask) -> Self::Vector;
     unsafe fn store_masked(to: *mut Self::Elem, mask: Self::Mask, v: Self::Vector);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `v` in the lanes where `x > 0`, else 0.
+    unsafe fn gate(x: Self::Vector, v: Self::Vector) -> Self::Vector;
     /// `a * b + c`, fused where the instruction set can.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `max(v, 0)`; NaN stays NaN.

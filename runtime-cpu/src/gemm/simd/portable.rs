@@ -58,6 +58,21 @@ macro_rules! array_simd {
             }
 
             #[inline(always)]
+            unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [$(a[$lane] - b[$lane]),*]
+            }
+
+            #[inline(always)]
+            unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [$(a[$lane] * b[$lane]),*]
+            }
+
+            #[inline(always)]
+            unsafe fn gate(x: Self::Vector, v: Self::Vector) -> Self::Vector {
+                [$(if x[$lane] > 0.0 { v[$lane] } else { 0.0 }),*]
+            }
+
+            #[inline(always)]
             unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
                 // Not `f32::mul_add`, which is a library call where the target has no instruction.
                 [$(a[$lane] * b[$lane] + c[$lane]),*]
