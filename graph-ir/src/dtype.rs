@@ -4,7 +4,8 @@ use std::fmt;
 
 /// The type of a tensor's elements.
 ///
-/// `F16` and `Bf16` are storage types: only casts, movement, gather and dot take them.
+/// `F16` and `Bf16` are storage types: only casts, movement, gather, dot and convolutions take
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum DType {

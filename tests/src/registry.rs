@@ -1,5 +1,7 @@
 //! From an operation's samples to graphs, gradients and central differences.
 
+use std::ops::Range;
+
 use graphc_ir::dim::Symbol;
 use graphc_ir::error::Result;
 use graphc_ir::ops::attr::Real;
@@ -150,8 +152,17 @@ pub struct Symbolic {
     pub binding: Binding,
 }
 
+/// Axes of an operand whose sizes are numbers in every graph: the spatial ones of filters.
+fn number_axes(op: &Op, operand: usize, rank: usize) -> Range<usize> {
+    match op {
+        Op::Conv(op) if operand == 1 => op.layout.kernel_axes(rank),
+        Op::ConvInputGrad(op) if operand == 1 => op.layout.kernel_axes(rank),
+        _ => 0..0,
+    }
+}
+
 /// Replaces every size of operands and attributes by a symbol, equal sizes by one symbol. Random keys,
-/// whose type is fixed, stay.
+/// whose type is fixed, and sizes that must be numbers stay.
 pub fn symbolic(case: &Case) -> Result<Symbolic> {
     let mut binding = Binding::new();
     let mut replace = |d: &Dim| -> Result<Dim> {
@@ -166,8 +177,14 @@ pub fn symbolic(case: &Case) -> Result<Symbolic> {
     };
     let op = case.sample.op.map_dims(&mut replace)?;
     let mut types = case.types();
-    for t in types.iter_mut().filter(|t| **t != TensorType::fixed(DType::U32, &[2])) {
-        t.dims = t.dims.iter().map(&mut replace).collect::<Result<_>>()?;
+    for (i, t) in types.iter_mut().enumerate() {
+        if *t == TensorType::fixed(DType::U32, &[2]) {
+            continue;
+        }
+        let numbers = number_axes(&case.sample.op, i, t.rank());
+        for (_, d) in t.dims.iter_mut().enumerate().filter(|(axis, _)| !numbers.contains(axis)) {
+            *d = replace(d)?;
+        }
     }
     Ok(Symbolic { op, types, binding })
 }

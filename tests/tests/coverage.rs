@@ -13,10 +13,18 @@ const WITHOUT_SAMPLES: [(&str, &str); 3] = [
 ];
 
 /// Operations of which neither an operand nor a result can have rank 0, and why.
-const WITHOUT_RANK_0: [(&str, &str); 8] = [
+const WITHOUT_RANK_0: [(&str, &str); 16] = [
     ("iota", "it counts along an axis"),
     ("concat", "it joins along an axis that operands and result have"),
     ("dot", "operands and result are matrices"),
+    ("conv", "images and filters have channels"),
+    ("conv_input_grad", "images and filters have channels"),
+    ("conv_filter_grad", "images and filters have channels"),
+    ("max_pool", "images have channels"),
+    ("window_scatter", "images have channels"),
+    ("window_gather", "images have channels"),
+    ("avg_pool", "images have channels"),
+    ("avg_pool_grad", "images have channels"),
     ("linear", "operands and result have the axis that is mapped"),
     ("softmax", "it is over an axis that the result keeps"),
     ("log_softmax", "it is over an axis that the result keeps"),

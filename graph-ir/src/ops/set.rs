@@ -122,8 +122,8 @@ macro_rules! op_set {
 op_set! {
     primitives {
         Input, StateRead, Const, Iota, RandomBits, Map, Cast, Check, Broadcast, Reshape, Transpose,
-        Slice, Pad, Concat, Gather, ScatterAdd, Reduce, Moments, ArgReduce, Dot, Scan, StopGradient,
-        Fused,
+        Slice, Pad, Concat, Gather, ScatterAdd, Reduce, Moments, ArgReduce, Dot, Conv, ConvInputGrad,
+        ConvFilterGrad, MaxPool, WindowScatter, WindowGather, AvgPool, AvgPoolGrad, Scan, StopGradient, Fused,
     }
     composites {
         Linear, LeakyRelu, Elu, Gelu, Silu, HardTanh, Softmax, LogSoftmax, CrossEntropy, Mse,
