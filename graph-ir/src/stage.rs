@@ -15,14 +15,16 @@ pub enum Stage {
     Simplified,
     /// Every dim is a number.
     Bound,
+    /// Images with their channels last.
+    Layout,
     /// Grouped into clusters.
     Fused,
 }
 
 impl Stage {
     /// Every stage in order.
-    pub const ALL: [Stage; 5] =
-        [Stage::Built, Stage::Canonical, Stage::Simplified, Stage::Bound, Stage::Fused];
+    pub const ALL: [Stage; 6] =
+        [Stage::Built, Stage::Canonical, Stage::Simplified, Stage::Bound, Stage::Layout, Stage::Fused];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Stage {
             Stage::Canonical => "grad",
             Stage::Simplified => "simplified",
             Stage::Bound => "bound",
+            Stage::Layout => "layout",
             Stage::Fused => "fused",
         }
     }

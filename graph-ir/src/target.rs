@@ -19,9 +19,9 @@ pub trait Target {
     /// Facts.
     fn caps(&self) -> &Caps;
 
-    /// The form that the device wants the second operand of a dot in; `staged` says that the operand
-    /// depends on state and constants alone, so that packing is paid once.
-    fn dot_operand_form(&self, program: &Program, step: &Step, staged: bool) -> Form;
+    /// The form that the device wants the second operand of a dot or a convolution in; `staged` says that the
+    /// operand depends on state and constants alone, so that packing is paid once.
+    fn operand_form(&self, program: &Program, step: &Step, staged: bool) -> Form;
 
     /// Algorithm and scratch of a step whose operands have their forms.
     fn choose(&self, program: &Program, step: &Step) -> Choice;
@@ -36,7 +36,7 @@ impl Target for Reference {
         &Caps { name: "reference", alignment: 64, max_ports: 64 }
     }
 
-    fn dot_operand_form(&self, _: &Program, _: &Step, _: bool) -> Form {
+    fn operand_form(&self, _: &Program, _: &Step, _: bool) -> Form {
         Form::Dense
     }
 

@@ -12,7 +12,7 @@ use graphc_ir::target::Target;
 
 use crate::compile::{self, CompileOptions, Compiled};
 use crate::remarks::Remarks;
-use crate::{expand, rules};
+use crate::{expand, layout, rules};
 
 /// What the optimizer may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,9 +41,11 @@ pub static PIPELINE: &[Pass] = &[
     Pass { name: "simplify", after: Stage::Simplified, optional: true, run: simplify },
 ];
 
-/// Simplification again, once sizes are numbers.
-pub static BOUND_PIPELINE: &[Pass] =
-    &[Pass { name: "simplify-bound", after: Stage::Bound, optional: true, run: simplify }];
+/// The passes once sizes are numbers: simplification again, then the order of images' axes.
+pub static BOUND_PIPELINE: &[Pass] = &[
+    Pass { name: "simplify-bound", after: Stage::Bound, optional: true, run: simplify },
+    Pass { name: "layout", after: Stage::Layout, optional: true, run: layout },
+];
 
 /// Names of the optional passes in order, for bisection: a limit of `n` runs the first `n`.
 pub fn passes() -> Vec<&'static str> {
@@ -57,6 +59,10 @@ fn canonicalize(graph: &Graph, remarks: &mut Remarks) -> Result<Graph> {
 
 fn simplify(graph: &Graph, remarks: &mut Remarks) -> Result<Graph> {
     in_bodies(graph, &mut |g| rules::sweep(g, rules::simplifying(), remarks))
+}
+
+fn layout(graph: &Graph, _: &mut Remarks) -> Result<Graph> {
+    in_bodies(graph, &mut |g| layout::channels_last(g))
 }
 
 /// Applies a rewrite to loops' bodies, innermost first, then to the graph.
@@ -105,10 +111,16 @@ pub fn optimize(function: &Function, options: &Options, remarks: &mut Remarks) -
     run(PIPELINE, &function.graph, &mut 0, options, Stage::Simplified, remarks)
 }
 
-/// Replaces symbols by numbers and simplifies again.
-pub fn bind(graph: &Graph, binding: &Binding, options: &Options, remarks: &mut Remarks) -> Result<Graph> {
+/// Replaces symbols by numbers and simplifies again, up to a stage.
+pub fn bind(
+    graph: &Graph,
+    binding: &Binding,
+    options: &Options,
+    until: Stage,
+    remarks: &mut Remarks,
+) -> Result<Graph> {
     let bound = graph.bind(binding)?;
-    run(BOUND_PIPELINE, &bound, &mut count_optional(PIPELINE), options, Stage::Bound, remarks)
+    run(BOUND_PIPELINE, &bound, &mut count_optional(PIPELINE), options, until, remarks)
 }
 
 /// The compile options that a bisection limit leaves.
@@ -132,7 +144,7 @@ pub fn compile(
     options: &Options,
     remarks: &mut Remarks,
 ) -> Result<Compiled> {
-    let bound = bind(graph, binding, options, remarks)?;
+    let bound = bind(graph, binding, options, Stage::Layout, remarks)?;
     let compile_options = limited(options);
     let fused = compile::fuse_graph(&bound, function.outputs.len(), target, &compile_options, remarks)?;
     compile::compile_fused(&fused, function.outputs.len(), &function.updates, target, &compile_options)
@@ -157,8 +169,8 @@ pub fn at_stage(
     let Some(binding) = binding else {
         return Err(Error::new(format!("stage `{}` needs sizes for all symbols", stage.name())));
     };
-    let bound = bind(&graph, binding, options, remarks)?;
-    if stage == Stage::Bound {
+    let bound = bind(&graph, binding, options, stage.min(Stage::Layout), remarks)?;
+    if stage <= Stage::Layout {
         return Ok(bound);
     }
     compile::fuse_graph(&bound, function.outputs.len(), target, &limited(options), remarks)

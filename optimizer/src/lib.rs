@@ -5,6 +5,7 @@ pub mod driver;
 pub mod expand;
 pub mod fuse;
 pub mod grad;
+pub mod layout;
 pub mod lower;
 pub mod plan;
 pub mod remarks;

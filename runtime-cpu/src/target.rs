@@ -29,7 +29,7 @@ impl Target for CpuTarget {
 
     /// Panels if they are packed once for many runs; otherwise the product packs what it has to itself,
     /// block by block.
-    fn dot_operand_form(&self, program: &Program, step: &Step, staged: bool) -> Form {
+    fn operand_form(&self, program: &Program, step: &Step, staged: bool) -> Form {
         let Kernel::Dot(dot) = &step.kernel else { return Form::Dense };
         let port = &step.reads[1];
         let shared = dot.batch.iter().zip(&port.view.strides).any(|(size, stride)| *size > 1 && *stride == 0);

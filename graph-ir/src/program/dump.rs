@@ -4,7 +4,8 @@ use std::fmt::{Display, Write as _};
 
 use sha2::{Digest, Sha256};
 
-use super::{Body, BufferKind, Form, InstOp, Kernel, Loop, Port, Program, Reg, Step};
+use super::{Body, BufferKind, Form, InstOp, Kernel, Loop, PoolKind, Port, Program, Reg, Step};
+use crate::ops::Geometry;
 use crate::scalar::Scalar;
 
 impl Program {
@@ -62,6 +63,7 @@ impl Dump {
             let form = match b.form {
                 Form::Dense => String::new(),
                 Form::Panels { bytes } => format!(" panels({bytes} bytes)"),
+                Form::Filters { bytes, form } => format!(" filters({form:?}, {bytes} bytes)"),
             };
             let place = match p.plan.offsets.get(i) {
                 Some(Some(offset)) => format!(" @{offset}"),
@@ -91,6 +93,16 @@ impl Dump {
                 format!(" outer {outer} axis {axis} inner {inner} count {count}")
             }
             Kernel::Repack { batch, k, n } => format!(" batch [{}] k {k} n {n}", join(batch)),
+            Kernel::RepackFilters { kernel, inputs, outputs, groups } => {
+                format!(" kernel [{}] inputs {inputs} outputs {outputs} groups {groups}", join(kernel))
+            }
+            Kernel::Conv(c) => geometry(&c.geometry),
+            Kernel::Pool(w) => match w.kind {
+                PoolKind::Mean { count_pad } | PoolKind::MeanGrad { count_pad } => {
+                    format!("{} count_pad {count_pad}", geometry(&w.geometry))
+                }
+                _ => geometry(&w.geometry),
+            },
             Kernel::Loop(l) => format!(
                 " length {}{} invariants {} carries {}",
                 l.length,
@@ -116,11 +128,11 @@ impl Dump {
                 step.choice.scratch_bytes, step.choice.error_class
             ));
         }
-        match &step.kernel {
-            Kernel::Nest(n) => self.body(&n.body),
-            Kernel::Dot(d) => self.body(&d.body),
-            Kernel::Loop(l) => self.nested(l),
-            _ => {}
+        if let Some(swept) = step.kernel.swept() {
+            self.body(swept.body);
+        }
+        if let Kernel::Loop(l) = &step.kernel {
+            self.nested(l);
         }
         self.indent -= 1;
     }
@@ -170,6 +182,25 @@ impl Dump {
             self.line(format_args!("store {} to {}", reg(s.reg), s.write));
         }
     }
+}
+
+fn geometry(g: &Geometry) -> String {
+    let w = &g.window;
+    format!(
+        " batch {} image [{}] channels {} windows [{}] outputs {} kernel [{}] strides [{}] dilations [{}] pads \
+         [{}] [{}] groups {}",
+        g.batch,
+        join(&g.image),
+        g.channels,
+        join(&g.positions),
+        g.outputs,
+        join(&w.kernel),
+        join(&w.strides),
+        join(&w.dilations),
+        join(&w.pads_lo),
+        join(&w.pads_hi),
+        g.groups
+    )
 }
 
 fn reg(r: Reg) -> String {

@@ -1,6 +1,7 @@
 //! The Program: plain data that every runtime executes. Kernels over buffers, with a static memory plan.
 
 mod body;
+mod kernel;
 
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::origin::Origins;
 use crate::tensor::Tensor;
+
+pub use kernel::{Conv, ConvRole, Dot, Kernel, Loop, Nest, Pool, PoolKind, Swept};
 
 pub use body::{Body, BodyCheck, FoldAxis, FoldKind, Inst, InstOp, Level, Reg, Store};
 
@@ -32,6 +35,26 @@ pub enum Form {
         /// Size.
         bytes: usize,
     },
+    /// The device's form of a convolution's filters `[k.., C / groups, O]`; `bytes` in all.
+    Filters {
+        /// Size.
+        bytes: usize,
+        /// Which.
+        form: FilterForm,
+    },
+}
+
+/// What filters are prepared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FilterForm {
+    /// Sums of products over the taps.
+    Direct,
+    /// The same for the gradient in the image, where the two kinds of channels change places.
+    DirectTransposed,
+    /// Winograd's algorithm F(2x2, 3x3) (Lavin and Gray 2016).
+    Winograd,
+    /// The same for the gradient in the image.
+    WinogradTransposed,
 }
 
 /// Where a buffer lives and who writes it.
@@ -69,7 +92,7 @@ impl BufferDecl {
     pub fn bytes(&self) -> usize {
         match self.form {
             Form::Dense => self.shape.iter().product::<usize>() * self.dtype.size(),
-            Form::Panels { bytes } => bytes,
+            Form::Panels { bytes } | Form::Filters { bytes, .. } => bytes,
         }
     }
 }
@@ -112,112 +135,6 @@ pub struct Port {
     pub view: View,
 }
 
-/// Elementwise work, reductions and row clusters: a body over `rows x cols`.
-///
-/// Every port's view is over `rows ++ cols`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Nest {
-    /// Sizes of the row dims.
-    pub rows: Vec<usize>,
-    /// Sizes of the column dims.
-    pub cols: Vec<usize>,
-    /// The code.
-    pub body: Body,
-}
-
-/// Matrix product with an epilogue: `acc[b.., i, j] = sum over k of a[b.., i, k] * b[b.., k, j]`.
-///
-/// Reads: port 0 is `a` over `batch ++ [m, k]`, port 1 is `b` over `batch ++ [k, n]` (strides do not
-/// count where it is packed), the others and the writes are over `batch ++ [m, n]` (rows are
-/// `batch ++ [m]`, columns `[n]`). The body loads port 2 as `Load(2)`, and so on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Dot {
-    /// Batch dims.
-    pub batch: Vec<usize>,
-    /// Rows of the result.
-    pub m: usize,
-    /// Columns of the result.
-    pub n: usize,
-    /// Contracted size.
-    pub k: usize,
-    /// The epilogue.
-    pub body: Body,
-}
-
-/// A counted loop over a nested Program.
-///
-/// The body's inputs are: invariants, then carries, then one slice of every `xs`; its outputs are the
-/// new carries, then one slice of every `ys`. Reads of the step, dense, in the order of the body's
-/// inputs (carries: initial values; xs: whole stacks); writes in the order of its outputs (carries:
-/// final values; ys: whole stacks).
-#[derive(Clone, Debug)]
-pub struct Loop {
-    /// Number of iterations.
-    pub length: usize,
-    /// Whether the last slice comes first.
-    pub reverse: bool,
-    /// Number of invariant inputs.
-    pub invariants: usize,
-    /// Number of carries.
-    pub carries: usize,
-    /// One iteration.
-    pub body: Arc<VerifiedProgram>,
-}
-
-/// What a step computes.
-#[derive(Clone, Debug)]
-pub enum Kernel {
-    /// A body over a domain.
-    Nest(Nest),
-    /// Matrix product with an epilogue.
-    Dot(Dot),
-    /// Index (i64) of the first largest (`max`) or smallest element of each row; NaN wins.
-    /// One read over `rows ++ [cols]`, one write over `rows`.
-    ArgReduce {
-        /// Largest rather than smallest.
-        max: bool,
-        /// Sizes of the row dims.
-        rows: Vec<usize>,
-        /// Length of the row; at least 1.
-        cols: usize,
-    },
-    /// Rows of `x` by index: `out[o, i, n] = x[o, idx[i], n]`. Reads dense `x` [outer, axis, inner]
-    /// and dense indices (i32 or i64); writes dense. An index outside fails the run.
-    Gather {
-        /// Elements before the axis.
-        outer: usize,
-        /// Length of the axis.
-        axis: usize,
-        /// Elements after the axis.
-        inner: usize,
-        /// Number of indices.
-        count: usize,
-    },
-    /// `out = base; out[o, idx[i], n] += upd[o, i, n]`, added in index order for each destination.
-    /// Reads dense base, indices, updates; writes dense. An index outside fails the run.
-    ScatterAdd {
-        /// Elements before the axis.
-        outer: usize,
-        /// Length of the axis.
-        axis: usize,
-        /// Elements after the axis.
-        inner: usize,
-        /// Number of indices.
-        count: usize,
-    },
-    /// A `[batch.., k, n]` view (the read) to the form of the written buffer.
-    Repack {
-        /// Batch dims.
-        batch: Vec<usize>,
-        /// Contracted size.
-        k: usize,
-        /// Columns.
-        n: usize,
-    },
-    /// A counted loop.
-    Loop(Loop),
-}
-
 /// What the device chose for a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
@@ -247,28 +164,12 @@ pub struct Step {
 impl Step {
     /// Whether it can end the run with an error of the data.
     pub fn can_fail(&self) -> bool {
-        match &self.kernel {
-            Kernel::Nest(n) => !n.body.checks.is_empty(),
-            Kernel::Dot(d) => !d.body.checks.is_empty(),
-            Kernel::Gather { .. } | Kernel::ScatterAdd { .. } => true,
-            Kernel::Loop(l) => l.body.steps.iter().any(Step::can_fail),
-            Kernel::ArgReduce { .. } | Kernel::Repack { .. } => false,
-        }
+        self.kernel.can_fail()
     }
 
     /// Name of the kernel's kind.
     pub fn kind(&self) -> &'static str {
-        match &self.kernel {
-            Kernel::Nest(n) if n.body.folds(FoldAxis::Cols) => "rows",
-            Kernel::Nest(n) if n.body.folds(FoldAxis::Rows) => "reduce",
-            Kernel::Nest(_) => "map",
-            Kernel::Dot(_) => "dot",
-            Kernel::ArgReduce { .. } => "arg_reduce",
-            Kernel::Gather { .. } => "gather",
-            Kernel::ScatterAdd { .. } => "scatter_add",
-            Kernel::Repack { .. } => "repack",
-            Kernel::Loop(_) => "loop",
-        }
+        self.kernel.kind()
     }
 }
 

@@ -82,7 +82,7 @@ impl Level {
         if self == Level::Program {
             return program(function, &binding, &inputs, &mut values, options).map_err(|e| self.broken(&e));
         }
-        let stage = if self == Level::Fused { Stage::Fused } else { Stage::Bound };
+        let stage = if self == Level::Fused { Stage::Fused } else { Stage::Layout };
         let graph = driver::at_stage(function, stage, Some(&binding), &Reference, &options.optimizer)
             .map_err(|e| self.broken(&e))?;
         let inputs: Vec<&Tensor> = inputs.iter().collect();

@@ -123,7 +123,8 @@ impl<F: FnMut(FuseKind, &[NodeId])> Emitter<'_, '_, F> {
         let all = unit.iter().flat_map(|id| graph.node(*id).outs());
         let outs: Vec<ValueId> = all.filter(|o| self.clusters.needed_outside(*o, &members)).collect();
         let results: Vec<ValueId> = outs.iter().map(|o| inner[o]).collect();
-        let kind = if self.clusters.cluster(c).anchor.is_some() { FuseKind::Dot } else { FuseKind::Nest };
+        let kind =
+            if self.clusters.cluster(c).anchor.is_some() { FuseKind::Anchored } else { FuseKind::Nest };
         (self.made)(kind, unit);
         self.b.set_origins(origins);
         let fused = self.b.op(Fused { kind, body: Arc::new(body.finish(&results)?) }, &operands)?;

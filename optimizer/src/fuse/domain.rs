@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
 use graphc_ir::ops::Op;
 
+use super::anchor::order;
+
 /// Axes of a domain as a bit set.
 pub type AxisSet = u64;
 
@@ -105,7 +107,8 @@ pub fn fold_axes(op: &Op) -> Option<&[usize]> {
 
 /// Finds the domain of nodes (in topological order), or why there is none.
 ///
-/// With an anchor the domain is that of a dot: its result's dims, the last one the only column.
+/// With an anchor the domain is that of its result's dims, one of which is the only column: a dot's last,
+/// an image's channels.
 ///
 /// `stored` says which values are needed outside.
 pub fn analyze(
@@ -117,11 +120,18 @@ pub fn analyze(
     let mut classes = Classes { parent: Vec::new(), size: Vec::new(), first: BTreeMap::new() };
     for id in members {
         let node = graph.node(*id);
-        // A dot's operands and a random key are not elements of the domain.
+        // An anchor's operands and a random key are not elements of the domain.
         if Some(*id) != anchor && !matches!(node.op, Op::RandomBits(_)) {
             node.ins.iter().for_each(|v| classes.add(graph, *v));
         }
         node.outs().for_each(|v| classes.add(graph, v));
+    }
+    if let Some(anchor) = anchor.map(|id| graph.node(id)) {
+        // A pool's winners lie as its values do.
+        for (out, d) in anchor.outs().skip(1).flat_map(|o| (0..graph.ty(o).rank()).map(move |d| (o, d))) {
+            let (a, b) = (classes.dim(anchor.out(0), d), classes.dim(out, d));
+            classes.unite(a, b)?;
+        }
     }
     for id in members.iter().filter(|id| Some(**id) != anchor) {
         unite_node(graph, graph.node(*id), &mut classes)?;
@@ -176,8 +186,9 @@ pub fn analyze(
     }
     let mut domain = Domain { sizes, cols: 0, axes };
     if let Some(anchor) = anchor {
-        domain.cols = 1 << (domain.sizes.len() - 1);
-        check_dot(graph, members, anchor, &domain, stored)?;
+        domain.cols =
+            order(&graph.node(anchor).op, domain.sizes.len()).last().map_or(0, |column| 1 << column);
+        check_epilogue(graph, members, anchor, &domain, stored)?;
     } else {
         domain.cols = choose_columns(graph, members, &domain);
         check_sweep(graph, members, &domain, stored)?;
@@ -365,8 +376,8 @@ fn check_sweep(
     Ok(())
 }
 
-/// Checks a dot's epilogue: elementwise work that gives whole results, no folds.
-fn check_dot(
+/// Checks an epilogue: elementwise work that gives whole results, no folds.
+fn check_epilogue(
     graph: &Graph,
     members: &[NodeId],
     anchor: NodeId,
@@ -374,11 +385,15 @@ fn check_dot(
     stored: &dyn Fn(ValueId) -> bool,
 ) -> Result<(), Rejected> {
     let wide = domain.sizes.iter().enumerate().filter(|(_, s)| **s != 1).fold(0, |s, (a, _)| s | 1 << a);
+    let first = graph.node(anchor).out(0);
     for id in members.iter().filter(|id| **id != anchor) {
         let node = graph.node(*id);
         let elementwise = matches!(node.op, Op::Map(_) | Op::Cast(_) | Op::Const(_) | Op::Iota(_));
         if !elementwise && !renames_axes(graph, node) {
-            return Err("only elementwise work may follow a dot");
+            return Err("only elementwise work may follow a kernel");
+        }
+        if node.ins.iter().any(|v| graph.value(*v).node == anchor && *v != first) {
+            return Err("a pool's winners are stored, not worked on");
         }
         if node.outs().any(|o| stored(o) && domain.set(o) != wide) {
             return Err("an epilogue gives whole results");

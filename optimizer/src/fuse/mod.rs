@@ -1,10 +1,11 @@
 //! Fusion: groups nodes into clusters, each of which becomes one step.
 //!
 //! A node joins the clusters of its operands if one sweep over one domain can compute them all
-//! ([`domain`]) and the graph with all clusters contracted stays acyclic. Dots gather
+//! ([`domain`]) and the graph with all clusters contracted stays acyclic. Dots, convolutions and pools gather
 //! epilogues, reductions gather the maps before and after them; row clusters such as softmax,
 //! cross-entropy and their gradients are found so, never by name.
 
+pub mod anchor;
 mod build;
 mod cycle;
 pub mod domain;
@@ -17,6 +18,7 @@ use graphc_ir::ops::{FuseKind, Op};
 use graphc_ir::scalar::Class;
 
 use crate::remarks::Remarks;
+use anchor::is_anchor;
 use domain::{analyze, renames_axes};
 
 /// What fusion may do.
@@ -38,7 +40,7 @@ const MAX_MEMBERS: usize = 96;
 struct Cluster {
     /// Members in topological order.
     members: Vec<NodeId>,
-    /// The dot whose epilogue the others are.
+    /// The dot, convolution or pool whose epilogue the others are.
     anchor: Option<NodeId>,
 }
 
@@ -190,7 +192,7 @@ impl<'g> Clusters<'g> {
     /// Operands that a node reads as they lie in memory: they cannot be made in its own cluster.
     fn fixed_operands(&self, id: NodeId) -> &[ValueId] {
         let node = self.graph.node(id);
-        if matches!(node.op, Op::Dot(_) | Op::RandomBits(_)) { &node.ins } else { &[] }
+        if is_anchor(&node.op) || matches!(node.op, Op::RandomBits(_)) { &node.ins } else { &[] }
     }
 
     /// The members with the inline nodes that they use and the renamings between them all, in order.
@@ -240,7 +242,7 @@ impl<'g> Clusters<'g> {
             return Err("the cluster would be too large");
         }
         let anchor = match (a.anchor, b.anchor) {
-            (Some(_), Some(_)) => return Err("two dots"),
+            (Some(_), Some(_)) => return Err("two kernels with epilogues"),
             (x, y) => x.or(y),
         };
         let members: BTreeSet<NodeId> = a.members.iter().chain(&b.members).copied().collect();
@@ -252,7 +254,7 @@ impl<'g> Clusters<'g> {
         let linked = self.with_links(&members);
         let fixed = linked.iter().flat_map(|id| self.fixed_operands(*id));
         if fixed.map(|v| self.graph.value(self.behind(*v)).node).any(|n| linked.contains(&n)) {
-            return Err("a dot's operand or a random key would be made in its own step");
+            return Err("a kernel's operand or a random key would be made in its own step");
         }
         analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
         if self.ports(&members) > self.max_ports {
@@ -312,7 +314,11 @@ pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Resul
     build::rebuild(&clusters, |kind, members| {
         remarks.applied("fuse", || {
             let names: Vec<String> = members.iter().map(|m| graph.describe(*m)).collect();
-            format!("one {} of {}", if kind == FuseKind::Dot { "dot" } else { "nest" }, names.join(", "))
+            format!(
+                "one {} of {}",
+                if kind == FuseKind::Anchored { "kernel" } else { "nest" },
+                names.join(", ")
+            )
         });
     })
 }
@@ -330,7 +336,7 @@ fn group<'g>(
     }
     for (id, node) in graph.nodes() {
         clusters.look(id);
-        let anchor = matches!(node.op, Op::Dot(_)).then_some(id);
+        let anchor = is_anchor(&node.op).then_some(id);
         if (anchor.is_none() && !computes(&node.op)) || clusters.inline[id.index()] {
             continue;
         }
@@ -347,7 +353,7 @@ fn group<'g>(
         if !options.enabled || anchor.is_some() {
             continue;
         }
-        // The latest dot first: a map with two possible anchors joins the later one.
+        // The latest anchor first: a map with two possible ones joins the later one.
         let mut candidates = clusters.producers(id);
         candidates.sort_unstable_by_key(|c| {
             let cluster = clusters.cluster(*c);

@@ -1,11 +1,13 @@
 //! Lowering: a clustered graph becomes a Program. Every cluster is one step, movement becomes views.
 
+mod anchored;
 mod body;
 mod copy;
 mod dot;
 mod loops;
 mod nest;
 pub mod view;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +16,9 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
 use graphc_ir::ops::{ArgKind, FuseKind, Op};
 use graphc_ir::origin::Origins;
-use graphc_ir::program::{BufferDecl, BufferId, BufferKind, Choice, Form, Kernel, Port, Program, Step, View};
+use graphc_ir::program::{
+    BufferDecl, BufferId, BufferKind, Choice, FilterForm, Form, Kernel, Port, Program, Step, View,
+};
 use graphc_ir::target::Target;
 use graphc_ir::{DType, Tensor, TensorType};
 
@@ -41,6 +45,10 @@ pub(crate) struct Lowering<'a> {
     dense: BTreeMap<ValueId, BufferId>,
     /// Packed forms already made.
     packed: BTreeMap<ValueId, BufferId>,
+    /// Filters in forms of the device already made.
+    filters: BTreeMap<(ValueId, FilterForm), BufferId>,
+    /// Copies already made of images, with their channels last.
+    images: BTreeMap<ValueId, BufferId>,
     /// Values that depend on constants and on state that the function does not assign.
     stable: Vec<bool>,
 }
@@ -64,6 +72,8 @@ pub fn lower(
         states: BTreeMap::new(),
         dense: BTreeMap::new(),
         packed: BTreeMap::new(),
+        filters: BTreeMap::new(),
+        images: BTreeMap::new(),
         stable: stable_values(graph, updates),
     };
     for v in graph.inputs() {
@@ -247,7 +257,7 @@ impl Lowering<'_> {
     fn compute(&mut self, id: NodeId, node: &Node) -> Result<()> {
         let origins = self.graph.origins(id).clone();
         match &node.op {
-            Op::Fused(op) if op.kind == FuseKind::Dot => self.dot(node, &op.body, origins),
+            Op::Fused(op) if op.kind == FuseKind::Anchored => self.anchored(node, &op.body, origins),
             Op::Fused(op) => self.nest(node, &op.body, origins),
             Op::Concat(op) => {
                 let to = self.result(node.out(0));

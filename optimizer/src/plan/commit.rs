@@ -136,7 +136,7 @@ fn exposed(program: &Program) -> Vec<bool> {
 /// Whether a writer of the temporary stays right when it writes the variable instead.
 fn may_write_state(program: &Program, step: &Step, temp: BufferId, state: BufferId, overwrite: bool) -> bool {
     // Views of these count elements; other kernels write buffers of a given shape.
-    let by_view = matches!(step.kernel, Kernel::Nest(_) | Kernel::Dot(_));
+    let by_view = step.kernel.swept().is_some();
     if !by_view && program.buffer(temp).shape != program.buffer(state).shape {
         return false;
     }

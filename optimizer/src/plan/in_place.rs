@@ -1,8 +1,6 @@
 //! Which results may take the memory of an operand.
 
-use graphc_ir::program::{
-    Body, BufferKind, FoldAxis, Form, Inst, InstOp, Kernel, Level, Port, Program, Step, Store,
-};
+use graphc_ir::program::{Body, BufferKind, FoldAxis, Form, Inst, InstOp, Level, Port, Program, Step, Store};
 
 use super::lifetimes::Lifetimes;
 use super::region::{distinct_elements, is_full};
@@ -37,11 +35,8 @@ fn elements_shared(step: &Step, read: usize, write: usize) -> Option<usize> {
     if !step.allows_in_place(read, write) {
         return None;
     }
-    let (body, domain, rows) = match &step.kernel {
-        Kernel::Nest(n) => (&n.body, [&n.rows[..], &n.cols].concat(), n.rows.len()),
-        Kernel::Dot(d) => (&d.body, [&d.batch[..], &[d.m, d.n]].concat(), d.batch.len() + 1),
-        _ => return None,
-    };
+    let swept = step.kernel.swept()?;
+    let (body, domain, rows) = (swept.body, swept.sizes(), swept.rows.len());
     let target = step.writes.get(write)?;
     let mut stores = body.stores.iter().filter(|s| s.write == write);
     let (Some(store), None) = (stores.next(), stores.next()) else { return None };

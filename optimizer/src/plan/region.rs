@@ -48,17 +48,13 @@ impl Region {
     /// What a step reads through a port.
     pub fn read(program: &Program, step: &Step, port: usize) -> Region {
         let Some(at) = step.reads.get(port) else { return Region::Empty };
+        let swept = || step.kernel.swept().map(|swept| swept.sizes());
         let domain = match &step.kernel {
-            Kernel::Nest(n) => [&n.rows[..], &n.cols].concat(),
-            Kernel::Dot(d) => match port {
-                0 => [&d.batch[..], &[d.m, d.k]].concat(),
-                1 => [&d.batch[..], &[d.k, d.n]].concat(),
-                _ => [&d.batch[..], &[d.m, d.n]].concat(),
-            },
-            Kernel::ArgReduce { rows, cols, .. } => [&rows[..], &[*cols]].concat(),
-            Kernel::Repack { batch, k, n } => [&batch[..], &[*k, *n]].concat(),
-            Kernel::Gather { .. } | Kernel::ScatterAdd { .. } | Kernel::Loop(_) => return Region::Everything,
+            Kernel::ArgReduce { rows, cols, .. } => Some([&rows[..], &[*cols]].concat()),
+            Kernel::Repack { batch, k, n } => Some([&batch[..], &[*k, *n]].concat()),
+            kernel => kernel.operand(port).or_else(swept),
         };
+        let Some(domain) = domain else { return Region::Everything };
         Region::through(program, at, &domain)
     }
 
@@ -66,18 +62,17 @@ impl Region {
     pub fn written(program: &Program, step: &Step, port: usize) -> Region {
         let Some(at) = step.writes.get(port) else { return Region::Empty };
         let domain = match &step.kernel {
-            Kernel::Nest(n) => [&n.rows[..], &n.cols].concat(),
-            Kernel::Dot(d) => [&d.batch[..], &[d.m, d.n]].concat(),
-            Kernel::ArgReduce { rows, .. } => rows.clone(),
-            _ => return Region::Everything,
+            Kernel::ArgReduce { rows, .. } => Some(rows.clone()),
+            kernel => kernel.swept().map(|swept| swept.sizes()),
         };
+        let Some(domain) = domain else { return Region::Everything };
         Region::through(program, at, &domain)
     }
 
     fn through(program: &Program, port: &Port, domain: &[usize]) -> Region {
         match program.buffer(port.buffer).form {
             Form::Dense => Region::of(domain, &port.view),
-            Form::Panels { .. } => Region::Everything,
+            Form::Panels { .. } | Form::Filters { .. } => Region::Everything,
         }
     }
 

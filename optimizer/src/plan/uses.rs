@@ -1,6 +1,6 @@
 //! Which temporaries each step touches, and how many bytes they are.
 
-use graphc_ir::program::{BufferDecl, BufferKind, Form, Kernel, Program, Step};
+use graphc_ir::program::{BufferDecl, BufferKind, Form, Program, Step};
 use graphc_ir::tensor::element_count;
 use graphc_ir::{Result, fail};
 
@@ -49,7 +49,7 @@ impl Uses {
 fn bytes(decl: &BufferDecl) -> Result<usize> {
     let dense = element_count(&decl.shape).and_then(|n| n.checked_mul(decl.dtype.size()));
     match (decl.form, dense) {
-        (Form::Panels { bytes }, Some(_)) => Ok(bytes),
+        (Form::Panels { bytes } | Form::Filters { bytes, .. }, Some(_)) => Ok(bytes),
         (Form::Dense, Some(bytes)) => Ok(bytes),
         (_, None) => {
             fail!("a {} buffer of shape {:?} has more bytes than an address", decl.dtype, decl.shape)
@@ -86,11 +86,8 @@ pub(super) fn check(program: &Program) -> Result<()> {
 }
 
 fn check_body(i: usize, step: &Step) -> Result<()> {
-    let body = match &step.kernel {
-        Kernel::Nest(nest) => &nest.body,
-        Kernel::Dot(dot) => &dot.body,
-        _ => return Ok(()),
-    };
+    let Some(swept) = step.kernel.swept() else { return Ok(()) };
+    let body = swept.body;
     let known = |r: usize, end: usize| r < end;
     let args_known =
         body.insts.iter().enumerate().all(|(at, inst)| inst.args.iter().all(|r| known(r.index(), at)));

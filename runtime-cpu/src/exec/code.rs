@@ -64,11 +64,7 @@ impl Code {
                 step.origins.to_string()
             };
             let compiled = compile(machine, program, step).map_err(|e| e.at(&at))?;
-            let checks = match &step.kernel {
-                Kernel::Nest(nest) => &nest.body.checks[..],
-                Kernel::Dot(dot) => &dot.body.checks[..],
-                _ => &[],
-            };
+            let checks = step.kernel.swept().map_or(&[][..], |swept| &swept.body.checks);
             let checks = checks.iter().map(|check| check.message.clone()).collect();
             steps.push(PlacedStep { step: compiled, scratch: program.plan.scratch[index], at, checks });
         }

@@ -67,7 +67,8 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         Until::Grad => Stage::Canonical,
         Until::Simplified => Stage::Simplified,
         // No layout but the file's is chosen yet, so that its stage is the one before.
-        Until::Bound | Until::Layout => Stage::Bound,
+        Until::Bound => Stage::Bound,
+        Until::Layout => Stage::Layout,
         Until::Fused => Stage::Fused,
         Until::Program => {
             let dump = session.plan(&name, [])?.dump;

@@ -15,8 +15,8 @@ attr_enum! {
     FuseKind {
         /// Elementwise work with folds.
         Nest = "nest",
-        /// A dot with an epilogue.
-        Dot = "dot",
+        /// A dot, a convolution or a pool with an epilogue.
+        Anchored = "anchored",
     }
 }
 

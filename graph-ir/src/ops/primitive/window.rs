@@ -215,7 +215,7 @@ impl Geometry {
 
     /// Visits all windows in row-major order: number, coordinates, and the elements that lie inside
     /// the image as pairs (row-major offset in the window, pixel), in order of the offset.
-    pub(super) fn windows(&self, mut visit: impl FnMut(usize, &[usize], &[(usize, usize)])) {
+    pub(crate) fn windows(&self, mut visit: impl FnMut(usize, &[usize], &[(usize, usize)])) {
         let mut taps = Vec::new();
         coordinates(&self.positions, |position, at| {
             taps.clear();
@@ -245,7 +245,7 @@ impl Geometry {
     }
 
     /// Visits every product of a convolution as the elements of its result, image and filters.
-    pub(super) fn products(&self, mut visit: impl FnMut(usize, usize, usize)) {
+    pub(crate) fn products(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (inputs, made) = (self.channels / self.groups, self.outputs / self.groups);
         self.windows(|position, _, taps| {
             for n in 0..self.batch {

@@ -1,7 +1,7 @@
 //! The kernels that are more than a body.
 
 use super::body::Frame;
-use super::{Placement, Writes};
+use super::{Placement, Writes, window};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::program::{Dot, Form, Kernel, Loop, Port, Program, Step};
@@ -17,13 +17,15 @@ pub(super) fn run(
     placement: Placement,
 ) -> Result<()> {
     match &step.kernel {
-        Kernel::Nest(n) => {
-            Frame { step, body: &n.body, rows: &n.rows, cols: &n.cols, acc: None, reads }.run(writes)
-        }
-        Kernel::Dot(d) => {
-            let rows = [&d.batch[..], &[d.m]].concat();
-            let acc = Some(product(p, step, d, reads));
-            Frame { step, body: &d.body, rows: &rows, cols: &[d.n], acc, reads }.run(writes)
+        Kernel::Nest(_) => sweep(step, None, reads, writes),
+        Kernel::Dot(d) => sweep(step, Some(product(p, step, d, reads)), reads, writes),
+        Kernel::Conv(c) => sweep(step, Some(window::convolution(p, step, c, reads)), reads, writes),
+        Kernel::Pool(w) => {
+            let (values, winners) = window::pool(step, w, reads);
+            if let Some(winners) = winners {
+                window::store_winners(step, w, &winners, writes);
+            }
+            sweep(step, Some(values), reads, writes)
         }
         Kernel::ArgReduce { max, rows, cols } => {
             arg_reduce(step, *max, rows, *cols, reads[0], writes);
@@ -63,12 +65,23 @@ pub(super) fn run(
             repack(p, step, &rows, *n, reads[0], writes);
             Ok(())
         }
+        Kernel::RepackFilters { kernel, inputs, outputs, .. } => {
+            let rows = [&kernel[..], &[*inputs]].concat();
+            repack(p, step, &rows, *outputs, reads[0], writes);
+            Ok(())
+        }
         Kernel::Loop(l) => counted_loop(step, l, reads, writes, placement),
     }
 }
 
+/// Runs a kernel's body over its domain; `acc` are the sums that it finishes.
+fn sweep(step: &Step, acc: Option<Tensor>, reads: &[&Tensor], writes: &mut Writes<'_>) -> Result<()> {
+    let Some(swept) = step.kernel.swept() else { return Ok(()) };
+    Frame { step, body: swept.body, rows: &swept.rows, cols: &swept.cols, acc, reads }.run(writes)
+}
+
 /// The elements of a matrix in f64, row-major over its rows (batch dims included) and columns.
-fn matrix(port: &Port, rows: &[usize], cols: usize, x: &Tensor) -> Vec<f64> {
+pub(super) fn matrix(port: &Port, rows: &[usize], cols: usize, x: &Tensor) -> Vec<f64> {
     let view = port.view.flatten(Some(rows), Some(&[cols]), rows.len());
     let (r, c) = view.sizes();
     (0..r * c).filter_map(|i| view.element(i / c, i % c)).map(|e| x.get(e).as_f64()).collect()
@@ -80,8 +93,8 @@ fn product(p: &Program, step: &Step, d: &Dot, reads: &[&Tensor]) -> Tensor {
     let a = matrix(&step.reads[0], &[&d.batch[..], &[m]].concat(), k, reads[0]);
     let rows = [&d.batch[..], &[k]].concat();
     let b = match p.buffer(step.reads[1].buffer).form {
-        Form::Panels { .. } => reads[1].to_f64(),
         Form::Dense => matrix(&step.reads[1], &rows, n, reads[1]),
+        _ => reads[1].to_f64(),
     };
     let batches: usize = d.batch.iter().product();
     let dtype = if reads[0].dtype() == DType::F64 { DType::F64 } else { DType::F32 };

@@ -6,6 +6,7 @@
 mod body;
 mod kernels;
 mod memory;
+mod window;
 
 use super::{BufferKind, VerifiedProgram};
 use crate::error::Result;

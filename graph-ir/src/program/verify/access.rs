@@ -1,6 +1,6 @@
 //! Which elements of a buffer a port touches.
 
-use crate::program::{Body, BufferId, Form, InstOp, Kernel, Level, Port, Program, Step};
+use crate::program::{BufferId, Form, InstOp, Kernel, Level, Port, Program, Step, Swept};
 
 /// One of the two lists of ports of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +43,25 @@ fn join(a: &[usize], b: &[usize]) -> Vec<usize> {
 /// The domain of a port of a step whose ports are as many as its kernel has.
 pub(super) fn domain(p: &Program, step: &Step, side: Side, port: usize) -> Domain {
     let buffer = p.buffer(side.ports(step)[port].buffer);
-    let packed = matches!(buffer.form, Form::Panels { .. });
+    let packed = buffer.form != Form::Dense;
+    if side == Side::Read
+        && let Some(sizes) = step.kernel.operand(port)
+    {
+        let packs = port == 1 && matches!(step.kernel, Kernel::Dot(_) | Kernel::Conv(_));
+        return if packed && packs { Domain::Packed(sizes) } else { Domain::Over(sizes) };
+    }
+    if let Some(swept) = step.kernel.swept() {
+        return Domain::Over(swept.sizes());
+    }
     match (&step.kernel, side, port) {
-        (Kernel::Nest(n), ..) => Domain::Over(join(&n.rows, &n.cols)),
-        (Kernel::Dot(d), Side::Read, 0) => Domain::Over(join(&d.batch, &[d.m, d.k])),
-        (Kernel::Dot(d), Side::Read, 1) if packed => Domain::Packed(join(&d.batch, &[d.k, d.n])),
-        (Kernel::Dot(d), Side::Read, 1) => Domain::Over(join(&d.batch, &[d.k, d.n])),
-        (Kernel::Dot(d), ..) => Domain::Over(join(&d.batch, &[d.m, d.n])),
         (Kernel::ArgReduce { rows, cols, .. }, Side::Read, _) => Domain::Over(join(rows, &[*cols])),
         (Kernel::ArgReduce { rows, .. }, Side::Write, _) => Domain::Over(rows.clone()),
         (Kernel::Repack { batch, k, n }, Side::Write, _) if packed => Domain::Packed(join(batch, &[*k, *n])),
         (Kernel::Repack { batch, k, n }, ..) => Domain::Over(join(batch, &[*k, *n])),
+        (Kernel::RepackFilters { kernel, inputs, outputs, .. }, side, _) => {
+            let sizes = join(kernel, &[*inputs, *outputs]);
+            if packed && side == Side::Write { Domain::Packed(sizes) } else { Domain::Over(sizes) }
+        }
         (Kernel::Gather { outer, axis, inner, count }, side, port) => Domain::Dense(match (side, port) {
             (Side::Read, 0) => vec![*outer, *axis, *inner],
             (Side::Read, _) => vec![*count],
@@ -64,17 +72,14 @@ pub(super) fn domain(p: &Program, step: &Step, side: Side, port: usize) -> Domai
             (Side::Read, 2) => vec![*outer, *count, *inner],
             _ => vec![*outer, *axis, *inner],
         }),
-        (Kernel::Loop(_), ..) if packed => Domain::Packed(buffer.shape.clone()),
-        (Kernel::Loop(_), ..) => Domain::Dense(buffer.shape.clone()),
-    }
-}
-
-/// The body of a step, with its number of row dims.
-pub(super) fn body(step: &Step) -> Option<(&Body, usize)> {
-    match &step.kernel {
-        Kernel::Nest(n) => Some((&n.body, n.rows.len())),
-        Kernel::Dot(d) => Some((&d.body, d.batch.len() + 1)),
-        _ => None,
+        // What is swept was answered above.
+        (Kernel::Nest(_) | Kernel::Dot(_) | Kernel::Conv(_) | Kernel::Pool(_) | Kernel::Loop(_), ..) => {
+            if packed {
+                Domain::Packed(buffer.shape.clone())
+            } else {
+                Domain::Dense(buffer.shape.clone())
+            }
+        }
     }
 }
 
@@ -89,15 +94,16 @@ pub(super) fn varies(level: Level, dim: usize, rows: usize) -> bool {
 }
 
 /// At which level a port is accessed: that of its store, or all of its loads'.
-fn port_level(step: &Step, side: Side, port: usize) -> Level {
-    let Some((body, _)) = body(step) else { return Level::Elem };
+fn port_level(swept: &Swept<'_>, side: Side, port: usize) -> Level {
+    let body = swept.body;
     match side {
-        Side::Read if matches!(step.kernel, Kernel::Dot(_)) && port < 2 => Level::Elem,
+        Side::Read if port < swept.operands => Level::Elem,
         Side::Read => body
             .insts
             .iter()
             .filter(|i| i.op == InstOp::Load(port))
             .fold(Level::Scalar, |l, i| l.join(i.level)),
+        Side::Write if port >= body.stores.len() => Level::Elem,
         Side::Write => body
             .stores
             .iter()
@@ -126,8 +132,9 @@ impl Access {
                 return Access { buffer: *buffer, offset: 0, dims: vec![(count, 1)] };
             }
         };
-        let level = port_level(step, side, port);
-        let rows = body(step).map_or(0, |(_, rows)| rows);
+        let swept = step.kernel.swept();
+        let level = swept.as_ref().map_or(Level::Elem, |s| port_level(s, side, port));
+        let rows = swept.map_or(0, |s| s.rows.len());
         let mut access = Access { buffer: *buffer, offset: view.offset as i128, dims: Vec::new() };
         for (d, size) in sizes.into_iter().enumerate() {
             let size = if varies(level, d, rows) { size } else { 1 };

@@ -19,18 +19,20 @@ impl Step {
 
 /// Checks that a read port and a write port of a step may share memory.
 pub(super) fn check(step: &Step, read: usize, write: usize) -> Result<()> {
-    let (body, sizes, rows) = match &step.kernel {
-        Kernel::Nest(n) => (&n.body, [&n.rows[..], &n.cols].concat(), n.rows.len()),
-        Kernel::Dot(_) if read < 2 => {
-            fail!(
-                "read port {read} and write port {write} share memory, but a dot reads its operands until its end"
-            )
-        }
-        Kernel::Dot(d) => (&d.body, [&d.batch[..], &[d.m, d.n]].concat(), d.batch.len() + 1),
-        // The base is copied to the result before anything is added.
-        Kernel::ScatterAdd { .. } if read == 0 => return Ok(()),
-        _ => fail!("read port {read} and write port {write} share memory, which this kernel does not allow"),
+    // The base is copied to the result before anything is added.
+    if matches!(step.kernel, Kernel::ScatterAdd { .. }) && read == 0 {
+        return Ok(());
+    }
+    let Some(swept) = step.kernel.swept() else {
+        fail!("read port {read} and write port {write} share memory, which this kernel does not allow");
     };
+    if read < swept.operands {
+        fail!(
+            "read port {read} and write port {write} share memory, but a {} reads its operands until its end",
+            step.kind()
+        );
+    }
+    let (body, sizes, rows) = (swept.body, swept.sizes(), swept.rows.len());
     let shared = format!("read port {read} and write port {write} share memory");
     let view = &step.reads[read].view;
     if *view != step.writes[write].view {

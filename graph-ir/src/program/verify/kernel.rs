@@ -1,10 +1,11 @@
 //! Every step alone: its ports, their views, their types.
 
-use super::access::{Access, Domain, Side, body, domain, varies};
+use super::access::{Access, Domain, Side, domain, varies};
 use super::body::{BodyContext, check as check_body};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::program::{BufferKind, Dot, Form, Guard, Kernel, Loop, Nest, Port, Program, Step};
+use crate::ops::{Geometry, Layout};
+use crate::program::{BufferKind, Conv, Form, Guard, Kernel, Loop, Pool, PoolKind, Port, Program, Step};
 use crate::tensor::{element_count, row_major};
 
 pub(super) fn check(p: &Program, step: &Step) -> Result<()> {
@@ -28,8 +29,10 @@ pub(super) fn check(p: &Program, step: &Step) -> Result<()> {
         }
     }
     match &step.kernel {
-        Kernel::Nest(n) => nest(p, step, n)?,
-        Kernel::Dot(d) => dot(p, step, d)?,
+        Kernel::Nest(_) => body(p, step, None)?,
+        Kernel::Dot(_) => body(p, step, Some(accumulator(p, step)?))?,
+        Kernel::Conv(c) => conv(p, step, c)?,
+        Kernel::Pool(w) => pool(p, step, w)?,
         Kernel::ArgReduce { cols, .. } => arg_reduce(p, step, *cols)?,
         Kernel::Gather { .. } => {
             same_dtype(p, &step.reads[0], &step.writes[0])?;
@@ -44,7 +47,9 @@ pub(super) fn check(p: &Program, step: &Step) -> Result<()> {
                 fail!("a scatter adds f32, f64 or integers, but not {dtype}");
             }
         }
-        Kernel::Repack { .. } => same_dtype(p, &step.reads[0], &step.writes[0])?,
+        Kernel::Repack { .. } | Kernel::RepackFilters { .. } => {
+            same_dtype(p, &step.reads[0], &step.writes[0])?;
+        }
         Kernel::Loop(l) => counted_loop(p, step, l)?,
     }
     for side in [Side::Read, Side::Write] {
@@ -65,6 +70,9 @@ fn sizes(step: &Step) -> Result<()> {
     let domain = match &step.kernel {
         Kernel::Nest(n) => [&n.rows[..], &n.cols].concat(),
         Kernel::Dot(d) => [&d.batch[..], &[d.m, d.n, d.k]].concat(),
+        Kernel::Conv(c) => window_domain(&c.geometry)?,
+        Kernel::Pool(w) => window_domain(&w.geometry)?,
+        Kernel::RepackFilters { kernel, inputs, outputs, .. } => [&kernel[..], &[*inputs, *outputs]].concat(),
         Kernel::ArgReduce { rows, cols, .. } => [&rows[..], &[*cols]].concat(),
         Kernel::Gather { outer, axis, inner, count } | Kernel::ScatterAdd { outer, axis, inner, count } => {
             vec![*outer, *axis, *inner, *count]
@@ -83,9 +91,12 @@ fn sizes(step: &Step) -> Result<()> {
 /// Number of ports, as far as the kernel fixes it.
 fn arity(step: &Step) -> Result<()> {
     let (reads, writes) = match &step.kernel {
-        Kernel::Nest(n) => (step.reads.len(), n.body.stores.len()),
-        Kernel::Dot(d) => (step.reads.len().max(2), d.body.stores.len()),
-        Kernel::ArgReduce { .. } | Kernel::Repack { .. } => (1, 1),
+        Kernel::Nest(_) | Kernel::Dot(_) | Kernel::Conv(_) | Kernel::Pool(_) => {
+            let (operands, stores) =
+                step.kernel.swept().map_or((0, 0), |s| (s.operands, s.body.stores.len()));
+            (step.reads.len().max(operands), stores + step.kernel.extra_writes())
+        }
+        Kernel::ArgReduce { .. } | Kernel::Repack { .. } | Kernel::RepackFilters { .. } => (1, 1),
         Kernel::Gather { .. } => (2, 1),
         Kernel::ScatterAdd { .. } => (3, 1),
         Kernel::Loop(l) => (l.body.inputs.len(), l.body.outputs.len()),
@@ -103,7 +114,7 @@ fn arity(step: &Step) -> Result<()> {
 /// The form of the view itself: rank, guard, strides.
 fn check_view(p: &Program, step: &Step, side: Side, i: usize, port: &Port) -> Result<()> {
     let buffer = p.buffer(port.buffer);
-    let packed = matches!(buffer.form, Form::Panels { .. });
+    let packed = buffer.form != Form::Dense;
     let view = &port.view;
     if let Some(guard) = &view.guard {
         if side == Side::Write {
@@ -122,7 +133,7 @@ fn check_view(p: &Program, step: &Step, side: Side, i: usize, port: &Port) -> Re
         }
         _ if packed => {
             fail!(
-                "buffer b{} is packed; only a repack writes and only the second operand of a dot reads it",
+                "buffer b{} is packed; only a repack writes and only the second operand of a dot or a convolution reads it",
                 port.buffer.0
             )
         }
@@ -194,13 +205,13 @@ fn check_elements(p: &Program, step: &Step, side: Side, i: usize) -> Result<()> 
     if side == Side::Write && !access.injective() {
         fail!("the view {:?} writes some element of buffer b{} twice", port.view.strides, port.buffer.0);
     }
-    if let (Side::Write, Some((body, rows)), Domain::Over(sizes)) =
-        (side, body(step), domain(p, step, side, i))
+    if let (Side::Write, Some(swept), Domain::Over(sizes)) =
+        (side, step.kernel.swept(), domain(p, step, side, i))
     {
-        for store in body.stores.iter().filter(|s| s.write == i) {
-            let level = body.inst(store.reg).level;
+        for store in swept.body.stores.iter().filter(|s| s.write == i) {
+            let level = swept.body.inst(store.reg).level;
             for (d, size) in sizes.iter().enumerate() {
-                if *size > 1 && !varies(level, d, rows) && port.view.strides[d] != 0 {
+                if *size > 1 && !varies(level, d, swept.rows.len()) && port.view.strides[d] != 0 {
                     fail!(
                         "%{} is stored at the level {level:?}, so the stride of dim {d} is 0, but it is {}",
                         store.reg.0,
@@ -213,26 +224,61 @@ fn check_elements(p: &Program, step: &Step, side: Side, i: usize) -> Result<()> 
     Ok(())
 }
 
-fn nest(p: &Program, step: &Step, n: &Nest) -> Result<()> {
-    check_body(&BodyContext {
-        p,
-        step,
-        body: &n.body,
-        rows: &n.rows,
-        cols: &n.cols,
-        acc: None,
-        first_load: 0,
-    })
+/// Checks a kernel's body; `acc` is the type of the sums that it finishes.
+fn body(p: &Program, step: &Step, acc: Option<DType>) -> Result<()> {
+    let Some(swept) = step.kernel.swept() else { return Ok(()) };
+    let (rows, cols) = (&swept.rows[..], &swept.cols[..]);
+    check_body(&BodyContext { p, step, body: swept.body, rows, cols, acc, first_load: swept.operands })
 }
 
-fn dot(p: &Program, step: &Step, d: &Dot) -> Result<()> {
+/// The type in which products of the two operands are summed.
+fn accumulator(p: &Program, step: &Step) -> Result<DType> {
     let (a, b) = (p.buffer(step.reads[0].buffer).dtype, p.buffer(step.reads[1].buffer).dtype);
     if a != b || !a.is_float() {
-        fail!("a dot takes two operands of one float type, but got {a} and {b}");
+        fail!("a {} takes two operands of one float type, but got {a} and {b}", step.kind());
     }
-    let acc = Some(if a == DType::F64 { DType::F64 } else { DType::F32 });
-    let rows = [&d.batch[..], &[d.m]].concat();
-    check_body(&BodyContext { p, step, body: &d.body, rows: &rows, cols: &[d.n], acc, first_load: 2 })
+    Ok(if a == DType::F64 { DType::F64 } else { DType::F32 })
+}
+
+fn conv(p: &Program, step: &Step, c: &Conv) -> Result<()> {
+    let g = &c.geometry;
+    if g.groups == 0 || !g.channels.is_multiple_of(g.groups) || !g.outputs.is_multiple_of(g.groups) {
+        fail!("{} groups do not divide {} and {} channels", g.groups, g.channels, g.outputs);
+    }
+    body(p, step, Some(accumulator(p, step)?))
+}
+
+fn pool(p: &Program, step: &Step, w: &Pool) -> Result<()> {
+    let dtype = p.buffer(step.reads[0].buffer).dtype;
+    if !dtype.is_compute_float() {
+        fail!("a {} takes f32 or f64, but got {dtype}", step.kind());
+    }
+    let winner = match w.kind {
+        PoolKind::Scatter | PoolKind::Gather => step.reads.get(1),
+        PoolKind::Max { winner: true } => step.writes.last(),
+        _ => None,
+    };
+    if let Some(port) = winner
+        && p.buffer(port.buffer).dtype != DType::I32
+    {
+        fail!("winners are i32, but buffer b{} is {}", port.buffer.0, p.buffer(port.buffer).dtype);
+    }
+    body(p, step, Some(dtype))
+}
+
+/// The sizes of windows over an image, which have to be of one rank and of steps that lead on.
+fn window_domain(g: &Geometry) -> Result<Vec<usize>> {
+    let (w, rank) = (&g.window, g.image.len());
+    let lists = [&w.kernel, &w.strides, &w.dilations, &g.positions, &w.pads_lo, &w.pads_hi];
+    if !(1..=3).contains(&rank) || lists.iter().any(|list| list.len() != rank) {
+        fail!("windows over an image of {rank} spatial dims have lists of as many sizes, from 1 to 3");
+    }
+    if g.layout != Layout::ChannelsLast || lists[..3].iter().any(|list| list.contains(&0)) {
+        fail!("a kernel's images have their channels last, and its windows sizes and steps of at least 1");
+    }
+    let taps = [&w.kernel[..], &[g.batch, g.channels, g.outputs]].concat();
+    let longest: Vec<usize> = g.image.iter().zip(&g.positions).map(|(a, b)| *a.max(b)).collect();
+    Ok([taps, longest].concat())
 }
 
 fn arg_reduce(p: &Program, step: &Step, cols: usize) -> Result<()> {
