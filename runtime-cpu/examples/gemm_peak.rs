@@ -8,7 +8,6 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::time::Instant;
 
 use graphc_cpu::gemm::{
     ALayout, BLayout, Element, Epilogue, Output, PackSource, Problem, gemm, pack_b, packed_len, scratch_bytes,
@@ -16,6 +15,8 @@ use graphc_cpu::gemm::{
 use graphc_cpu::isa::{FlushDenormals, Isa};
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
+
+mod peak;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -83,7 +84,7 @@ fn main() -> Result<()> {
     let pool = Pool::new(threads)?;
     let _flush = FlushDenormals::enable();
     for isa in Isa::available() {
-        println!("\n{isa}: f32 peak {:.1} GFLOP/s a thread", gflops(peak_flops(isa), || peak_burst(isa)));
+        println!("\n{isa}: f32 peak {:.1} GFLOP/s a thread", peak::peak(isa));
         println!("{:34} {:>9} {:>9} {:>7} {:>7}", "product", "us", "GFLOP/s", "% peak", "best");
         for product in products().iter().filter(|product| product.name().contains(&filter)) {
             measure::<f32>(&pool, isa, product)?;
@@ -133,29 +134,12 @@ fn measure<T: Element + From<u8>>(pool: &Pool, isa: Isa, product: &Product) -> R
         failure = result.err();
     };
 
-    let peak_of_type = peak_flops(isa) * size_of::<f32>() as f64 / size_of::<T>() as f64;
-    let repeats = (4e7 / product.flops()).ceil() as usize;
-    let mut ratios = Vec::new();
-    let mut times = Vec::new();
-    let mut bursts = Vec::new();
-    let samples = if product.flops() < 1e9 { 41 } else { 15 };
-    for _ in 0..samples {
-        let before = seconds(|| peak_burst(isa));
-        let time = seconds(|| (0..repeats).for_each(|_| once())) / repeats as f64;
-        let after = seconds(|| peak_burst(isa));
-        let peak_time = (before + after) / 2.0 / peak_of_type;
-        ratios.push(product.flops() / time * peak_time / pool.threads() as f64);
-        times.push(time);
-        bursts.push(before.min(after));
-    }
+    let measured = peak::measure(isa, size_of::<T>(), pool.threads(), product.flops(), &mut once);
     if let Some(error) = failure {
         return Err(error.into());
     }
-    let ratio = median(&mut ratios) * 100.0;
-    let time = median(&mut times);
-    let shortest_burst = bursts.into_iter().fold(f64::INFINITY, f64::min);
-    // Sorted by `median`.
-    let best = product.flops() / times[0] * shortest_burst / peak_of_type / pool.threads() as f64 * 100.0;
+    let peak::Measured { time, ratio, best } = measured;
+    let (ratio, best) = (ratio * 100.0, best * 100.0);
     let (name, rate) = (product.name(), product.flops() / time / 1e9);
     println!("{name:34} {:9.1} {rate:9.1} {ratio:7.1} {best:7.1}", time * 1e6);
     Ok(())
@@ -168,76 +152,4 @@ fn filled<T: Element + From<u8>>(elements: usize) -> Result<Block> {
         unsafe { *block.as_mut_ptr().cast::<T>().add(i) = T::from((i % 7) as u8) };
     }
     Ok(block)
-}
-
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
-}
-
-fn gflops(flops: f64, work: impl Fn()) -> f64 {
-    let mut times: Vec<f64> = (0..101).map(|_| seconds(&work)).collect();
-    flops / median(&mut times) / 1e9
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-const BURST_STEPS: usize = 40_000;
-
-/// `f32` operations in one [`peak_burst`].
-fn peak_flops(isa: Isa) -> f64 {
-    let lanes = match isa {
-        Isa::Avx512 => 16,
-        Isa::Avx2 => 8,
-        Isa::Portable => 4,
-    };
-    (BURST_STEPS * 12 * lanes * 2) as f64
-}
-
-#[cfg(target_arch = "x86_64")]
-fn peak_burst(isa: Isa) {
-    use std::arch::x86_64::*;
-
-    macro_rules! burst {
-        ($name:ident, $target:literal, $set1:ident, $vector:ty, |$acc:ident, $x:ident, $y:ident| $step:expr) => {
-            #[target_feature(enable = $target)]
-            fn $name() -> [$vector; 12] {
-                let mut acc = [$set1(black_box(0.0)); 12];
-                let ($x, $y) = ($set1(black_box(1.0)), $set1(black_box(0.5)));
-                for _ in 0..BURST_STEPS {
-                    for $acc in &mut acc {
-                        *$acc = $step;
-                    }
-                }
-                acc
-            }
-        };
-    }
-    burst!(avx512, "avx512f", _mm512_set1_ps, __m512, |acc, x, y| _mm512_fmadd_ps(*acc, y, x));
-    burst!(avx2, "avx2,fma", _mm256_set1_ps, __m256, |acc, x, y| _mm256_fmadd_ps(*acc, y, x));
-    burst!(portable, "sse2", _mm_set1_ps, __m128, |acc, x, y| _mm_add_ps(_mm_mul_ps(*acc, y), x));
-    match isa {
-        // SAFETY: callers pass instruction sets that this machine has.
-        Isa::Avx512 => drop(black_box(unsafe { avx512() })),
-        // SAFETY: as above.
-        Isa::Avx2 => drop(black_box(unsafe { avx2() })),
-        // SAFETY: as above.
-        Isa::Portable => drop(black_box(unsafe { portable() })),
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn peak_burst(_isa: Isa) {
-    let mut acc = [black_box(0.0f32); 48];
-    let (x, y) = (black_box(1.0f32), black_box(0.5f32));
-    for _ in 0..BURST_STEPS {
-        for acc in &mut acc {
-            *acc = *acc * y + x;
-        }
-    }
-    black_box(acc);
 }

@@ -1,5 +1,6 @@
 //! Runs Programs with SIMD kernels and threads.
 
+pub mod conv;
 mod exec;
 pub mod gemm;
 pub mod isa;

@@ -37,7 +37,17 @@ pub enum Sink<'a, T> {
     Tile(&'a (dyn Fn(&TileCtx<T>) + Sync)),
 }
 
-impl<T: Element> Sink<'_, T> {
+impl<'a, T: Element> Sink<'a, T> {
+    pub fn new(epilogue: &Epilogue<'a, T>) -> Sink<'a, T> {
+        match *epilogue {
+            Epilogue::Store(c) => Sink::Output { c, bias: std::ptr::null(), relu: false },
+            Epilogue::Bias(c, bias) => Sink::Output { c, bias, relu: false },
+            Epilogue::BiasRelu(c, bias) => Sink::Output { c, bias, relu: true },
+            Epilogue::Chain(chain) => Sink::Chain(chain),
+            Epilogue::Tile(tile) => Sink::Tile(tile),
+        }
+    }
+
     /// Asks for what the epilogue of a block will read, while the block is still being summed.
     pub fn prepare(&self, block: &TileCtx<T>) {
         if let Sink::Chain(chain) = self {
@@ -96,13 +106,7 @@ pub unsafe fn gemm<T: Element>(
         problem,
         a,
         b,
-        sink: match *epilogue {
-            Epilogue::Store(c) => Sink::Output { c, bias: std::ptr::null(), relu: false },
-            Epilogue::Bias(c, bias) => Sink::Output { c, bias, relu: false },
-            Epilogue::BiasRelu(c, bias) => Sink::Output { c, bias, relu: true },
-            Epilogue::Chain(chain) => Sink::Chain(chain),
-            Epilogue::Tile(tile) => Sink::Tile(tile),
-        },
+        sink: Sink::new(epilogue),
         plan: &plan,
         shared,
         parts: shared.wrapping_add(plan.shared),
@@ -337,7 +341,7 @@ impl<T: Element> Run<'_, T> {
 }
 
 /// The rows of the next tile: full ones, but the last two share what is left evenly.
-fn rows_of_tile(left: usize, tile_rows: usize) -> usize {
+pub fn rows_of_tile(left: usize, tile_rows: usize) -> usize {
     if left > tile_rows && left < 2 * tile_rows { left.div_ceil(2) } else { left.min(tile_rows) }
 }
 

@@ -32,6 +32,28 @@ pub struct Tile<T> {
     pub c_stride: usize,
 }
 
+impl<T> Tile<T> {
+    /// A product alone: `c = a * b`, with operands and results as their first elements and the strides of
+    /// their rows. Columns of A are contiguous.
+    pub fn product(k: usize, a: (*const T, usize), b: (*const T, usize), c: (*mut T, usize)) -> Tile<T> {
+        Tile {
+            k,
+            a: a.0,
+            a_row_stride: a.1,
+            a_k_stride: 1,
+            b: b.0,
+            b_k_stride: b.1,
+            tail: 0,
+            partial: std::ptr::null(),
+            partial_stride: 0,
+            bias: std::ptr::null(),
+            relu: false,
+            c: c.0,
+            c_stride: c.1,
+        }
+    }
+}
+
 /// Computes one tile of `MR` rows and `NV` vectors; `MASKED` if the last vector is not full.
 ///
 /// Every element is one chain of multiply-adds in the order of k, whatever `MR` and `NV` are: how C is

@@ -9,31 +9,37 @@
 
 mod chain;
 mod driver;
+mod finish;
 mod gemv;
 mod kernels;
 mod microkernel;
 mod pack;
 mod plan;
-mod simd;
+pub(crate) mod simd;
 mod skinny;
 
 use std::ops::Add;
 
 use thiserror::Error;
 
+use crate::conv;
 use crate::isa::Isa;
 use crate::pool::{Pool, PoolError};
 
 pub use chain::{Combine, Instruction, Operand, run_chain};
+pub(crate) use driver::{Sink, rows_of_tile};
+pub(crate) use finish::finish_block;
+pub(crate) use kernels::Kernels;
 pub use pack::{PackSource, pack_b, pack_b_panels, pack_b_parallel, packed_len, panels};
 pub use plan::scratch_bytes;
+pub(crate) use plan::{MAX_K_BLOCK, SERIAL_BELOW, Split, split};
 
 /// The largest number of rows of a block that [`Epilogue::Tile`] is given.
 pub const BLOCK_ROWS: usize = 24;
 
 /// Types of matrix elements: `f32` and `f64`.
 pub trait Element:
-    Copy + Default + PartialOrd + Add<Output = Self> + Send + Sync + kernels::HasKernels
+    Copy + Default + PartialOrd + Add<Output = Self> + Send + Sync + kernels::HasKernels + conv::HasKernels
 {
 }
 

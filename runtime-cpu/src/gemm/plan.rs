@@ -8,7 +8,7 @@ use crate::memory::ALIGNMENT;
 
 /// Steps of k that are summed in registers at a time; more steps are cut into equal blocks of at most
 /// this many. A panel of B for that many steps stays in the second cache.
-const MAX_K_BLOCK: usize = 2048;
+pub const MAX_K_BLOCK: usize = 2048;
 
 /// Bytes of A that stay in the second cache while the panels of B pass.
 const A_BLOCK_BYTES: usize = 256 << 10;
@@ -23,7 +23,7 @@ const STRIP_SUMS: usize = 4096;
 const STRIP_OF_GROUPS: usize = 16;
 
 /// Multiply-adds below which waking other threads does not pay (about 10 us of one core).
-const SERIAL_BELOW: usize = 500_000;
+pub const SERIAL_BELOW: usize = 500_000;
 
 /// B is read where it lies for at most this many rows: packing is one more pass over B.
 const UNPACKED_ROWS: usize = 48;
@@ -241,7 +241,7 @@ fn panels_plan<T: Element>(isa: Isa, kernels: &Kernels<T>, problem: &Problem, th
 /// Cuts the work so that the largest part is as small as it can be with `threads` parts at most. Of
 /// equal cuts it takes the one with the most cuts of the batch, then of rows: the operands of such parts
 /// overlap least.
-fn split(threads: usize, batch: usize, rows: usize, columns: usize) -> Split {
+pub fn split(threads: usize, batch: usize, rows: usize, columns: usize) -> Split {
     let mut best = (usize::MAX, Split { batch: 1, rows: 1, columns: 1 });
     for by_batch in (1..=threads.min(batch)).rev() {
         for by_rows in (1..=(threads / by_batch).min(rows)).rev() {

@@ -1,0 +1,116 @@
+//! The register tile of a convolution: a few output pixels, some vectors of channels wide, summed over
+//! the taps and channels in registers.
+
+use crate::gemm::simd::{Simd, prefetch, unroll};
+
+/// Rows of the tallest register tile.
+pub const MAX_ROWS: usize = 6;
+
+/// Steps of k between the row of the filters that is asked for and the one in use; as for products.
+const PREFETCH_STEPS: usize = 24;
+
+/// Where the rows of a tile read with one tap.
+#[derive(Clone, Copy, Debug)]
+pub struct Tap<T> {
+    /// The first channel, for each row.
+    pub rows: [*const T; MAX_ROWS],
+    /// The filters' step of k that belongs to that channel.
+    pub step: usize,
+}
+
+/// One call of a microkernel: sums of a tile over some taps, and some channels of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums<T> {
+    pub taps: *const Tap<T>,
+    pub count: usize,
+    /// The first of the channels, and how many.
+    pub channel: usize,
+    pub channels: usize,
+    /// The filters' panel: one row as wide as the tile for each step of k.
+    pub panel: *const T,
+    /// Where each row's sums go, in rows of `ld` from `sums` on; as wide as the tile.
+    pub to: [u8; MAX_ROWS],
+    pub sums: *mut T,
+    pub ld: usize,
+    /// Whether the sums are added to what is there.
+    pub add: bool,
+}
+
+/// Computes one tile of `MR` rows and `NV` vectors.
+///
+/// Every element is one chain of multiply-adds in the order of taps and channels, whatever `MR` and `NV`
+/// are; taps that a row has no pixel for add zeros.
+///
+/// # Safety
+/// What `Simd` asks for, and every element that `job` describes lies in its array.
+#[inline(always)]
+pub unsafe fn sums<S: Simd, const MR: usize, const NV: usize>(job: &Sums<S::Elem>) {
+    macro_rules! rows {
+        ($i:ident, $body:block) => {
+            unroll!($i in [0, 1, 2, 3, 4, 5], {
+                if $i < MR {
+                    $body
+                }
+            })
+        };
+    }
+    // SAFETY: channels below `channels` of each tap's rows, the filters' steps for them, and rows of the
+    // sums that the tile has.
+    unsafe {
+        let mut acc = [[S::zero(); NV]; MR];
+        for index in 0..job.count {
+            let tap = &*job.taps.add(index);
+            let mut x = [tap.rows[0]; MR];
+            rows!(I, {
+                x[I] = tap.rows[I].add(job.channel);
+            });
+            let mut panel = job.panel.add((tap.step + job.channel) * (NV * S::LANES));
+            macro_rules! step {
+                ($u:literal) => {
+                    let row = panel.add($u * NV * S::LANES);
+                    let ahead = panel.wrapping_add((PREFETCH_STEPS + $u) * NV * S::LANES);
+                    let mut columns = [S::zero(); NV];
+                    unroll!(J < NV, {
+                        columns[J] = S::load(row.add(J * S::LANES));
+                        if J * S::LANES * size_of::<S::Elem>() % 64 == 0 {
+                            prefetch(ahead.wrapping_add(J * S::LANES));
+                        }
+                    });
+                    rows!(I, {
+                        let pixel = S::splat(*x[I].add($u));
+                        unroll!(J < NV, {
+                            acc[I][J] = S::mul_add(pixel, columns[J], acc[I][J]);
+                        });
+                    });
+                };
+            }
+            for _ in 0..job.channels / 4 {
+                step!(0);
+                step!(1);
+                step!(2);
+                step!(3);
+                panel = panel.wrapping_add(4 * NV * S::LANES);
+                x = x.map(|row| row.wrapping_add(4));
+            }
+            for _ in 0..job.channels % 4 {
+                step!(0);
+                panel = panel.wrapping_add(NV * S::LANES);
+                x = x.map(|row| row.wrapping_add(1));
+            }
+        }
+        if job.add {
+            rows!(I, {
+                let row = job.sums.add(usize::from(job.to[I]) * job.ld);
+                unroll!(J < NV, {
+                    acc[I][J] = S::add(S::load(row.add(J * S::LANES)), acc[I][J]);
+                });
+            });
+        }
+        rows!(I, {
+            let row = job.sums.add(usize::from(job.to[I]) * job.ld);
+            unroll!(J < NV, {
+                S::store(row.add(J * S::LANES), acc[I][J]);
+            });
+        });
+    }
+}
