@@ -3,7 +3,7 @@
 use graphc_ir::program::{Choice, Form, Kernel, Program, Step};
 use graphc_ir::target::{Caps, Target};
 
-use crate::exec::{CompiledStep, Machine, packed_elements};
+use crate::exec::{CompiledStep, Machine, filter_form, packed_elements};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 
@@ -30,7 +30,14 @@ impl Target for CpuTarget {
     /// Panels if they are packed once for many runs; otherwise the product packs what it has to itself,
     /// block by block.
     fn operand_form(&self, program: &Program, step: &Step, staged: bool) -> Form {
-        let Kernel::Dot(dot) = &step.kernel else { return Form::Dense };
+        let dot = match &step.kernel {
+            Kernel::Dot(dot) => dot,
+            Kernel::Conv(conv) if staged => {
+                let dtype = program.buffer(step.reads[1].buffer).dtype;
+                return filter_form(self.machine, conv, dtype).unwrap_or(Form::Dense);
+            }
+            _ => return Form::Dense,
+        };
         let port = &step.reads[1];
         let shared = dot.batch.iter().zip(&port.view.strides).any(|(size, stride)| *size > 1 && *stride == 0);
         let dtype = program.buffer(port.buffer).dtype;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{BufferKind, Kernel, Program, Step, VerifiedProgram};
+use graphc_ir::program::{BufferKind, Program, Step, VerifiedProgram};
 use graphc_ir::tensor::Tensor;
 
 use super::step::{CompiledStep, Machine, StepFailure, overlaps};

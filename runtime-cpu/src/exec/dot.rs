@@ -6,11 +6,11 @@ use graphc_ir::program::{Dot, Form, Program, Step, View};
 use graphc_ir::tensor::row_major;
 
 use super::epilogue::{Domain, Finish, Place};
-use super::repack::{copy, packed_elements};
+use super::operand::{Copies, Operands};
+use super::repack::packed_elements;
 use super::step::{Machine, Overlap, no_kernel, port_spec};
 use crate::gemm::{ALayout, BLayout, Element, GemmError, Problem, gemm, scratch_bytes};
-use crate::memory::ALIGNMENT;
-use crate::nest::{Base, CompiledNest, Failures, Memory, PortSpec};
+use crate::nest::{Failures, Memory, PortSpec};
 use crate::pool::{Pool, PoolError};
 
 /// A batch of matrix products, ready to run.
@@ -20,7 +20,7 @@ pub struct CompiledDot {
     /// The type that products are summed in.
     dtype: DType,
     /// Operands that are copied into scratch first.
-    copies: Vec<CompiledNest>,
+    copies: Copies,
     a: Place,
     b: Place,
     problem: Problem,
@@ -57,9 +57,8 @@ impl CompiledDot {
             other => return Err(no_kernel("matrix product", other)),
         };
         let packed = program.buffer(step.reads[1].buffer).form != Form::Dense;
-        let mut scratch = 0;
-        let mut moves = Vec::new();
-        let a = matrix(a, dtype, batch, [m, k], &mut moves, &mut scratch);
+        let mut operands = Operands::default();
+        let a = matrix(&mut operands, a, dtype, batch, [m, k]);
         let b = if packed {
             let len = packed_elements(machine.isa, b.dtype, k, n)
                 .ok_or_else(|| no_kernel("packed operand", b.dtype))?;
@@ -67,15 +66,10 @@ impl CompiledDot {
             strides.extend([0, 0]);
             PortSpec { view: View { offset: 0, strides, guard: None }, ..b }
         } else {
-            matrix(b, dtype, batch, [k, n], &mut moves, &mut scratch)
+            matrix(&mut operands, b, dtype, batch, [k, n])
         };
-        // Copies run one after the other; what follows reuses their scratch.
-        let mut copies = Vec::new();
-        for Move { from, to, rows, columns } in moves {
-            copies.push(copy(machine, scratch, from, to, rows, vec![columns])?);
-        }
-        let copy_scratch = copies.iter().map(CompiledNest::scratch_bytes).max().unwrap_or(0);
-
+        let scratch = operands.end();
+        let copies = operands.copies(machine)?;
         let domain = Domain { batch, rows: &[m], columns: n };
         let finish = Finish::new(machine, (program, step, 2), body, &domain, dtype, scratch, overlap)?;
         // Blocks tell the product of a batch by its number, whatever the result's strides are.
@@ -117,7 +111,7 @@ impl CompiledDot {
             outer,
             finish,
             gemm_scratch: end,
-            gemm_bytes: (end + gemm_bytes).max(copy_scratch).max(after) - end,
+            gemm_bytes: (end + gemm_bytes).max(copies.scratch_bytes()).max(after) - end,
         })
     }
 
@@ -141,9 +135,7 @@ impl CompiledDot {
     pub unsafe fn run(&self, pool: &Pool, memory: Memory) -> std::result::Result<Option<usize>, PoolError> {
         // SAFETY: the caller's promise.
         unsafe {
-            for copy in &self.copies {
-                copy.run(pool, memory)?;
-            }
+            self.copies.run(pool, memory)?;
             match self.dtype {
                 DType::F64 => self.products::<f64>(pool, memory),
                 _ => self.products::<f32>(pool, memory),
@@ -186,34 +178,17 @@ impl CompiledDot {
     }
 }
 
-/// An operand to copy into scratch before the products.
-struct Move {
-    from: PortSpec,
-    to: PortSpec,
-    rows: Vec<usize>,
-    columns: usize,
-}
-
-/// An operand that the product reads where it lies, or the place of a copy in scratch.
+/// An operand whose rows or columns are contiguous.
 fn matrix(
+    operands: &mut Operands,
     port: PortSpec,
     dtype: DType,
     batch: &[usize],
     [rows, columns]: [usize; 2],
-    moves: &mut Vec<Move>,
-    scratch: &mut usize,
 ) -> PortSpec {
-    let strides = &port.view.strides;
-    let inner = &strides[batch.len()..];
+    let inner = &port.view.strides[batch.len()..];
     let unit = inner[0] == 1 || inner[1] == 1 || rows <= 1 || columns <= 1;
-    if port.dtype == dtype && unit && strides.iter().all(|s| *s >= 0) {
-        return port;
-    }
-    let shape = [batch, &[rows, columns]].concat();
-    let to = PortSpec { base: Base::Scratch(*scratch), dtype, view: View::dense(&shape), empty: false };
-    *scratch += (shape.iter().product::<usize>() * dtype.size()).next_multiple_of(ALIGNMENT);
-    moves.push(Move { from: port, to: to.clone(), rows: [batch, &[rows]].concat(), columns });
-    to
+    operands.place(port, dtype, &[batch, &[rows, columns]].concat(), unit)
 }
 
 /// Joins batch dims that lie one stride apart in all arrays; the last of what is left is the problem's.

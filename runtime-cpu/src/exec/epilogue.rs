@@ -1,7 +1,7 @@
 //! What becomes of the sums of a matrix product or a convolution: a body, on the way that fits it best.
 
 use graphc_ir::dtype::DType;
-use graphc_ir::error::Result;
+use graphc_ir::error::{Error, Result};
 use graphc_ir::program::{Body, InstOp, Program, Reg, Step, View};
 use graphc_ir::scalar::ScalarFn;
 
@@ -93,7 +93,7 @@ impl Matrix {
 }
 
 /// The one stride of dims that lie in memory as one dim would.
-fn single_stride(sizes: &[usize], strides: &[usize]) -> Option<usize> {
+pub fn single_stride(sizes: &[usize], strides: &[usize]) -> Option<usize> {
     let mut inner: Option<(usize, usize)> = None;
     for (size, stride) in sizes.iter().zip(strides).rev().filter(|(size, _)| **size != 1) {
         inner = match inner {
@@ -146,21 +146,12 @@ impl Finish {
         if let Some(chain) = Chain::new(program, step, body, domain, dtype, overlap) {
             return Ok(Finish { kind: Kind::Chain(chain), end: first });
         }
+        if body.insts.iter().any(|i| matches!(i.op, InstOp::Fold(..))) {
+            return Finish::apart(machine, (program, step, operands), body, domain, dtype, first, overlap);
+        }
         let reads = domain_reads(program, step, operands, domain);
         let writes = step.writes.iter().map(|port| port_spec(program, port)).collect();
         let (rows, columns) = (domain.row_dims(), vec![domain.columns]);
-        if body.insts.iter().any(|i| matches!(i.op, InstOp::Fold(..))) {
-            let mut source = Source { rows, columns, body: body.clone(), reads, writes };
-            let c = over_result(&mut source, dtype, first);
-            let bytes = source.rows.iter().product::<usize>() * domain.columns * dtype.size();
-            let end = first + bytes.next_multiple_of(ALIGNMENT);
-            let ports = step.reads.len();
-            let overlap = |read: usize, write: usize| read < ports && overlap(read, write);
-            let (c, _) = Matrix::new(&c, domain, dtype)
-                .ok_or_else(|| graphc_ir::error::Error::new("an empty result has no epilogue with folds"))?;
-            let nest = Box::new(CompiledNest::new(machine.isa, machine.threads, end, source, &overlap)?);
-            return Ok(Finish { kind: Kind::Nest { nest, c }, end });
-        }
         let source = Source { rows, columns, body: body.clone(), reads, writes };
         let rows = source.rows.iter().product::<usize>();
         let width = match dtype {
@@ -179,6 +170,39 @@ impl Finish {
         let threads = machine.threads;
         let kind = Kind::Blocks { sweep: Box::new(sweep), regions: first, region_bytes, threads };
         Ok(Finish { kind, end: first + threads * region_bytes })
+    }
+
+    /// As [`Finish::new`], on the whole result in scratch, whose rows have all columns.
+    pub fn apart(
+        machine: Machine,
+        (program, step, operands): (&Program, &Step, usize),
+        body: &Body,
+        domain: &Domain<'_>,
+        dtype: DType,
+        first: usize,
+        overlap: Overlap,
+    ) -> Result<Finish> {
+        let reads = domain_reads(program, step, operands, domain);
+        let writes = step.writes.iter().map(|port| port_spec(program, port)).collect();
+        let (rows, columns) = (domain.row_dims(), vec![domain.columns]);
+        let mut source = Source { rows, columns, body: body.clone(), reads, writes };
+        let c = over_result(&mut source, dtype, first);
+        let bytes = source.rows.iter().product::<usize>() * domain.columns * dtype.size();
+        let end = first + bytes.next_multiple_of(ALIGNMENT);
+        let ports = step.reads.len();
+        let overlap = |read: usize, write: usize| read < ports && overlap(read, write);
+        let (c, _) = Matrix::new(&c, domain, dtype)
+            .ok_or_else(|| Error::new("the result of a kernel is no matrix in scratch"))?;
+        let nest = Box::new(CompiledNest::new(machine.isa, machine.threads, end, source, &overlap)?);
+        Ok(Finish { kind: Kind::Nest { nest, c }, end })
+    }
+
+    /// Says how far apart the columns of two products are in a result that was made apart.
+    pub fn batches_of(mut self, columns: usize) -> Finish {
+        if let Kind::Nest { c, .. } = &mut self.kind {
+            c.batch_stride = columns;
+        }
+        self
     }
 
     /// First byte of scratch that is free while the sums are made.

@@ -6,10 +6,13 @@
 mod arg_reduce;
 mod chain;
 mod code;
+mod conv;
 mod dot;
 mod epilogue;
 mod gather;
 mod loops;
+mod operand;
+mod pool;
 mod repack;
 mod step;
 
@@ -29,6 +32,7 @@ use crate::pool::Pool;
 
 use code::Code;
 
+pub(crate) use conv::filter_form;
 pub(crate) use repack::packed_elements;
 pub(crate) use step::{CompiledStep, Machine};
 

@@ -4,9 +4,11 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::program::{BufferKind, Kernel, Port, Program, Step};
 
 use super::arg_reduce::ArgReduce;
+use super::conv::{CompiledConv, RepackFilters};
 use super::dot::CompiledDot;
 use super::gather::{Gather, ScatterAdd};
 use super::loops::CompiledLoop;
+use super::pool::CompiledPool;
 use super::repack::Repack;
 use crate::isa::Isa;
 use crate::nest::{Base, CompiledNest, Memory, PortSpec, Source};
@@ -24,6 +26,9 @@ pub struct Machine {
 pub enum CompiledStep {
     Nest(CompiledNest),
     Dot(Box<CompiledDot>),
+    Conv(Box<CompiledConv>),
+    Pool(Box<CompiledPool>),
+    RepackFilters(Box<RepackFilters>),
     ArgReduce(ArgReduce),
     Gather(Gather),
     ScatterAdd(ScatterAdd),
@@ -70,6 +75,17 @@ impl CompiledStep {
             Kernel::Dot(dot) => {
                 CompiledStep::Dot(Box::new(CompiledDot::new(machine, program, step, dot, overlap)?))
             }
+            Kernel::Conv(conv) => {
+                CompiledStep::Conv(Box::new(CompiledConv::new(machine, program, step, conv, overlap)?))
+            }
+            Kernel::Pool(pool) => {
+                CompiledStep::Pool(Box::new(CompiledPool::new(machine, program, step, pool, overlap)?))
+            }
+            Kernel::RepackFilters { kernel, inputs, outputs, groups } => {
+                let sizes = [*inputs, *outputs, *groups];
+                let repack = RepackFilters::new(machine, program, step, kernel, sizes)?;
+                CompiledStep::RepackFilters(Box::new(repack))
+            }
             Kernel::ArgReduce { max, rows, cols } => {
                 CompiledStep::ArgReduce(ArgReduce::new(program, step, *max, rows, *cols)?)
             }
@@ -94,6 +110,9 @@ impl CompiledStep {
         match self {
             CompiledStep::Nest(nest) => nest.scratch_bytes(),
             CompiledStep::Dot(dot) => dot.scratch_bytes(),
+            CompiledStep::Conv(conv) => conv.scratch_bytes(),
+            CompiledStep::Pool(pool) => pool.scratch_bytes(),
+            CompiledStep::RepackFilters(repack) => repack.scratch_bytes(),
             CompiledStep::Repack(repack) => repack.scratch_bytes(),
             CompiledStep::Loop(counted) => counted.scratch_bytes(),
             CompiledStep::ArgReduce(_) | CompiledStep::Gather(_) | CompiledStep::ScatterAdd(_) => 0,
@@ -105,6 +124,9 @@ impl CompiledStep {
         match self {
             CompiledStep::Nest(_) => "tiles",
             CompiledStep::Dot(dot) => dot.algorithm(),
+            CompiledStep::Conv(conv) => conv.algorithm(),
+            CompiledStep::Pool(_) => "windows",
+            CompiledStep::RepackFilters(_) => "pack filters",
             CompiledStep::ArgReduce(_) => "scan",
             CompiledStep::Gather(_) => "copy rows",
             CompiledStep::ScatterAdd(_) => "add rows",
@@ -125,6 +147,9 @@ impl CompiledStep {
             match self {
                 CompiledStep::Nest(nest) => checked(nest.run(pool, memory)?),
                 CompiledStep::Dot(dot) => checked(dot.run(pool, memory)?),
+                CompiledStep::Conv(conv) => checked(conv.run(pool, memory)?),
+                CompiledStep::Pool(windows) => checked(windows.run(pool, memory)?),
+                CompiledStep::RepackFilters(repack) => Ok(repack.run(pool, memory)?),
                 CompiledStep::ArgReduce(reduce) => Ok(reduce.run(pool, memory)?),
                 CompiledStep::Gather(gather) => gather.run(pool, memory),
                 CompiledStep::ScatterAdd(scatter) => scatter.run(pool, memory),
