@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use graphc_ir::Builder;
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, Node, ValueId};
 use graphc_ir::ops::{Broadcast, Concat, Layout, Op, Pad, Slice};
-use graphc_ir::Builder;
 
 use crate::fuse::anchor::{filters, images};
 
@@ -93,7 +93,8 @@ impl Known {
                 if !alike {
                     return b.op(node.op.clone(), ins);
                 }
-                let ins: Vec<ValueId> = ins.iter().map(|v| self.fetch(b, *v, &order)).collect::<Result<_>>()?;
+                let ins: Vec<ValueId> =
+                    ins.iter().map(|v| self.fetch(b, *v, &order)).collect::<Result<_>>()?;
                 let out = b.op1(node.op.clone(), &ins)?;
                 Ok(vec![self.publish(b, out, &order)?])
             }
@@ -111,7 +112,11 @@ impl Known {
                 let at = inverse(&order);
                 let (laid, _) = self.laid[&ins[0]].clone();
                 let perm: Order = op.perm.iter().map(|p| at[*p]).collect();
-                Ok(vec![if perm.iter().copied().eq(0..perm.len()) { laid } else { b.transpose(laid, &perm)? }])
+                Ok(vec![if perm.iter().copied().eq(0..perm.len()) {
+                    laid
+                } else {
+                    b.transpose(laid, &perm)?
+                }])
             }
             (Op::Pad(op), Some(order)) => {
                 let moved = Pad { lo: pick(&op.lo, &order), hi: pick(&op.hi, &order), value: op.value };
@@ -240,8 +245,7 @@ mod tests {
         assert_eq!(firsts, 0);
         let ins: Vec<_> = shapes.iter().enumerate().map(|(i, s)| sample_tensor(s, i as u64)).collect();
         let ins: Vec<_> = ins.iter().collect();
-        let (was, is) =
-            (interp::eval(&graph, &ins, &[]).unwrap(), interp::eval(&laid, &ins, &[]).unwrap());
+        let (was, is) = (interp::eval(&graph, &ins, &[]).unwrap(), interp::eval(&laid, &ins, &[]).unwrap());
         for i in 0..was[0].len() {
             let (a, b) = (was[0].get(i).as_f64(), is[0].get(i).as_f64());
             assert!((a - b).abs() < 1e-12 * a.abs().max(1.0), "{a} {b}");

@@ -1,6 +1,7 @@
 //! Runs Programs with SIMD kernels and threads.
 
 pub mod conv;
+pub mod conv_grad;
 mod exec;
 pub mod gemm;
 pub mod isa;
@@ -9,6 +10,7 @@ mod nest;
 pub mod pool;
 mod target;
 mod tile;
+pub mod window;
 
 pub use exec::{Binding, CpuOptions, Executable, Role, RunError, Workspace};
 pub use target::CpuTarget;

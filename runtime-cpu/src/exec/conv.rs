@@ -188,7 +188,11 @@ impl CompiledConv {
             let problem = problem(geometry, *role, pixels(&first));
             let pack = if packed { None } else { Some(pack(&problem, geometry, &second, end)?) };
             if pack.is_some() {
-                let form = if problem.geometry.transposed { FilterForm::DirectTransposed } else { FilterForm::Direct };
+                let form = if problem.geometry.transposed {
+                    FilterForm::DirectTransposed
+                } else {
+                    FilterForm::Direct
+                };
                 let bytes = filter_bytes(machine, geometry, form, dtype).unwrap_or(0);
                 end += bytes.next_multiple_of(ALIGNMENT);
             }
@@ -205,8 +209,7 @@ impl CompiledConv {
             }
             (Work::FilterGrad(problem), _) => conv_grad::scratch_bytes::<f32>(machine.isa, problem, threads),
         };
-        let total =
-            end.saturating_add(scratch_len).max(copies.scratch_bytes()).max(finish.scratch_bytes());
+        let total = end.saturating_add(scratch_len).max(copies.scratch_bytes()).max(finish.scratch_bytes());
         let (first, second) = (Place::of(&first), Place::of(&second));
         Ok(CompiledConv {
             machine,
@@ -280,12 +283,16 @@ impl CompiledConv {
                         conv::conv(pool, isa, problem, first, filters, epilogue, scratch).map_err(failed)
                     })
                 }
-                Work::FilterGrad(problem) => self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
-                    conv_filter_grad(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| match e {
-                        conv_grad::ConvGradError::Pool(e) => e,
-                        other => PoolError::Panicked { message: other.to_string() },
+                Work::FilterGrad(problem) => {
+                    self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
+                        conv_filter_grad(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| {
+                            match e {
+                                conv_grad::ConvGradError::Pool(e) => e,
+                                other => PoolError::Panicked { message: other.to_string() },
+                            }
+                        })
                     })
-                }),
+                }
             }
         };
         result?;

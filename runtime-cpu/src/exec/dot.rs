@@ -100,7 +100,7 @@ impl CompiledDot {
             DType::F64 => scratch_bytes::<f64>(machine.isa, &problem, machine.threads),
             _ => scratch_bytes::<f32>(machine.isa, &problem, machine.threads),
         };
-        let after = finish.scratch_bytes();
+        let others = copies.scratch_bytes().max(finish.scratch_bytes());
         Ok(CompiledDot {
             machine,
             dtype,
@@ -111,7 +111,7 @@ impl CompiledDot {
             outer,
             finish,
             gemm_scratch: end,
-            gemm_bytes: (end + gemm_bytes).max(copies.scratch_bytes()).max(after) - end,
+            gemm_bytes: (end + gemm_bytes).max(others) - end,
         })
     }
 

@@ -12,7 +12,7 @@ use crate::conv_grad::Pixels;
 use crate::nest::{Base, CompiledNest, Failures, Memory, PortSpec};
 use crate::pool::{Pool, PoolError};
 use crate::window::{
-    self, Divisor, Element, Geometry, Images, Problem, WindowError, avg_pool, avg_pool_grad, max_pool,
+    Divisor, Element, Geometry, Images, Problem, WindowError, avg_pool, avg_pool_grad, max_pool,
     scratch_bytes, window_gather, window_scatter,
 };
 
@@ -100,17 +100,18 @@ impl CompiledPool {
         let copies = operands.copies(machine)?;
         let (columns, rows) = result.split_last().map_or((1, &[][..]), |(c, r)| (*c, r));
         let winners_out = match winners_out {
-            Some((from, to)) => Some(super::repack::copy(machine, end, from, to, rows.to_vec(), vec![columns])?),
+            Some((from, to)) => {
+                Some(super::repack::copy(machine, end, from, to, rows.to_vec(), vec![columns])?)
+            }
             None => None,
         };
         let domain = Domain { batch: &[], rows, columns };
         let source = (program, step, pool.kind.operands());
         let finish = Finish::new(machine, source, &pool.body, &domain, dtype, end, overlap)?;
-        let made = if pool.kind.makes_image() { problem.geometry.input } else { problem.geometry.output };
         let scratch = finish.end();
         let scratch_len = match dtype {
-            DType::F64 => scratch_bytes::<f64>(machine.isa, &problem, made, machine.threads),
-            _ => scratch_bytes::<f32>(machine.isa, &problem, made, machine.threads),
+            DType::F64 => scratch_bytes::<f64>(machine.isa, machine.threads),
+            _ => scratch_bytes::<f32>(machine.isa, machine.threads),
         };
         let total = scratch
             .saturating_add(scratch_len)
@@ -167,8 +168,7 @@ impl CompiledPool {
         let (at, winner_pixels) = self.winner.unwrap_or(none);
         let winners = at.pointer::<i32>(memory);
         let winner = Images { data: winners.cast_const(), pixels: winner_pixels };
-        let divisor =
-            |count_pad: bool| if count_pad { Divisor::WithPadding } else { Divisor::Elements };
+        let divisor = |count_pad: bool| if count_pad { Divisor::WithPadding } else { Divisor::Elements };
         let failures = Failures::none();
         // SAFETY: the step's scratch has these bytes, and nothing else lies there; the verifier found all
         // views inside their buffers.
@@ -188,7 +188,7 @@ impl CompiledPool {
             })
         };
         result.map_err(|error: WindowError| match error {
-            window::WindowError::Pool(error) => error,
+            WindowError::Pool(error) => error,
             other => PoolError::Panicked { message: other.to_string() },
         })?;
         // SAFETY: all results are made.

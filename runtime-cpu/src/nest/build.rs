@@ -435,7 +435,18 @@ impl Builder<'_> {
     }
 
     fn checks(&mut self) -> Result<()> {
+        let Tiling { rows, columns, .. } = self.sweep.tiling;
         for (check, condition) in self.source.body.checks.iter().enumerate() {
+            let values = match self.source.body.inst(condition.reg).level {
+                Level::Scalar => 1,
+                Level::Row => rows,
+                Level::Col => columns,
+                Level::Elem => rows * columns,
+            };
+            if values == 0 {
+                // Of nothing everything holds; what stands for its elements here is not one.
+                continue;
+            }
             let level = self.level(condition.reg.index());
             let (value, _) = self.at_level(condition.reg, level)?;
             self.pass.push(Op::Check { value, level, check });

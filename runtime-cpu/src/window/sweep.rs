@@ -1,0 +1,177 @@
+//! Goes over the pixels of a result in blocks, on several threads, and hands them to an epilogue.
+
+use std::ops::{Add, Range};
+
+use super::{Problem, WindowError};
+use crate::gemm::{BLOCK_ROWS, Epilogue, Output, Sink, TileCtx, block_columns};
+use crate::isa::Isa;
+use crate::memory::ALIGNMENT;
+use crate::pool::{Pool, share};
+
+/// Operations below which waking other threads does not pay (about 10 us of one core).
+const SERIAL_BELOW: usize = 1 << 17;
+
+/// The result's sizes: what is cut into blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    pub images: usize,
+    pub sizes: [usize; 3],
+    pub channels: usize,
+    /// Operations of one pixel and channel, about.
+    pub operations: usize,
+}
+
+/// Some pixels of one row, and some channels.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub image: usize,
+    pub depth: usize,
+    pub height: usize,
+    pub columns: Range<usize>,
+    /// The number of the first pixel, counted over all images.
+    pub row0: usize,
+    pub channel0: usize,
+    pub channels: usize,
+}
+
+/// What computes the pixels of a block.
+pub trait Body<T>: Sync {
+    /// # Safety
+    /// `to` has room for the block's pixels, `ld` elements from one to the next; no other thread computes the
+    /// same block.
+    unsafe fn block(&self, block: &Block, to: *mut T, ld: usize);
+}
+
+/// The bytes of scratch that each function of this module needs with a pool of `threads` threads.
+pub fn scratch_bytes<T: crate::gemm::Element>(isa: Isa, threads: usize) -> usize {
+    block_len::<T>(isa).saturating_mul(threads).saturating_mul(size_of::<T>()).saturating_add(ALIGNMENT)
+}
+
+fn block_len<T: crate::gemm::Element>(isa: Isa) -> usize {
+    BLOCK_ROWS * block_columns::<T>(isa)
+}
+
+struct Shared<'a, T>(&'a Epilogue<'a, T>, *mut T);
+
+// SAFETY: threads write disjoint blocks of the outputs and of the scratch; the tile function is `Sync`.
+unsafe impl<T: Sync> Sync for Shared<'_, T> {}
+
+impl Sweep {
+    pub fn new(problem: &Problem, sizes: [usize; 3]) -> Sweep {
+        let Problem { geometry, images, channels } = *problem;
+        let operations = geometry.kernel.iter().fold(1, |taps: usize, &size| taps.saturating_mul(size));
+        Sweep { images, sizes, channels, operations }
+    }
+
+    /// Computes all blocks.
+    ///
+    /// # Errors
+    /// When the scratch is too small, or an epilogue panicked.
+    ///
+    /// # Safety
+    /// The outputs and the bias of the epilogue lie in their arrays, and what `body` asks for.
+    pub unsafe fn run<T: crate::gemm::Element>(
+        &self,
+        pool: &Pool,
+        isa: Isa,
+        body: &impl Body<T>,
+        epilogue: &Epilogue<'_, T>,
+        scratch: &mut [u8],
+    ) -> Result<(), WindowError> {
+        let [depth, height, width] = self.sizes;
+        let block_channels = match epilogue {
+            Epilogue::Chain(_) | Epilogue::Tile(_) => block_columns::<T>(isa),
+            _ => self.channels.max(1),
+        };
+        let (pieces, strips) = (width.div_ceil(BLOCK_ROWS), self.channels.div_ceil(block_channels));
+        let units = [self.images, depth, height, pieces, strips].into_iter().fold(1, usize::saturating_mul);
+        if units == 0 {
+            return Ok(());
+        }
+        let work = [self.images, depth, height, width, self.channels, self.operations]
+            .into_iter()
+            .fold(1, usize::saturating_mul);
+        let parts = pool.threads().min((work / SERIAL_BELOW).max(1)).min(units);
+        let needed = scratch_bytes::<T>(isa, pool.threads());
+        if scratch.len() < needed {
+            return Err(WindowError::Scratch { needed, given: scratch.len() });
+        }
+        let scratch = scratch.as_mut_ptr();
+        let shared = Shared(epilogue, scratch.wrapping_add(scratch.align_offset(ALIGNMENT)).cast::<T>());
+        let shared = &shared;
+        pool.run(parts, &|part| {
+            for unit in share(units, parts, part) {
+                let (strip, rest) = (unit % strips, unit / strips);
+                let (piece, row) = (rest % pieces, rest / pieces);
+                let start = piece * BLOCK_ROWS;
+                let channel0 = strip * block_channels;
+                let block = Block {
+                    image: row / height / depth,
+                    depth: row / height % depth,
+                    height: row % height,
+                    columns: start..(start + BLOCK_ROWS).min(width),
+                    row0: row * width + start,
+                    channel0,
+                    channels: block_channels.min(self.channels - channel0),
+                };
+                let own = shared.1.wrapping_add(part * block_len::<T>(isa));
+                // SAFETY: the caller's promise; units are disjoint, and the part's scratch holds a block.
+                unsafe { finish(isa, body, &block, shared.0, own, part) };
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// # Safety
+/// As [`Sweep::run`]; `own` has room for a block.
+unsafe fn finish<T: crate::gemm::Element>(
+    isa: Isa,
+    body: &impl Body<T>,
+    block: &Block,
+    epilogue: &Epilogue<'_, T>,
+    own: *mut T,
+    thread: usize,
+) {
+    let ld = block_columns::<T>(isa);
+    let (rows, cols) = (block.columns.len(), block.channels);
+    let place = |c: &Output<T>| c.c.wrapping_add(block.row0 * c.row_stride + block.channel0);
+    // SAFETY: the caller's promise; a bias has every channel.
+    unsafe {
+        match *epilogue {
+            Epilogue::Store(c) => body.block(block, place(&c), c.row_stride),
+            Epilogue::Bias(c, bias) | Epilogue::BiasRelu(c, bias) => {
+                let relu = matches!(epilogue, Epilogue::BiasRelu(..));
+                body.block(block, place(&c), c.row_stride);
+                for row in 0..rows {
+                    let row = place(&c).wrapping_add(row * c.row_stride);
+                    add_bias(row, bias.wrapping_add(block.channel0), cols, relu);
+                }
+            }
+            Epilogue::Chain(_) | Epilogue::Tile(_) => {
+                body.block(block, own, ld);
+                let (row0, col0) = (block.row0, block.channel0);
+                let block = TileCtx { thread, batch: 0, row0, rows, col0, cols, acc: own, ld };
+                Sink::new(epilogue).finish(T::kernels(isa), &block);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Both arrays have `columns` elements.
+unsafe fn add_bias<T: Copy + Default + PartialOrd + Add<Output = T>>(
+    row: *mut T,
+    bias: *const T,
+    columns: usize,
+    relu: bool,
+) {
+    for column in 0..columns {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let value = *row.add(column) + *bias.add(column);
+            // NaN stays NaN.
+            *row.add(column) = if relu && value < T::default() { T::default() } else { value };
+        }
+    }
+}
