@@ -1,11 +1,9 @@
 //! From an operation's samples to graphs, gradients and central differences.
 
-use std::ops::Range;
-
 use graphc_ir::dim::Symbol;
 use graphc_ir::error::Result;
 use graphc_ir::ops::attr::Real;
-use graphc_ir::ops::{OpInfo, Sample, Uniform};
+use graphc_ir::ops::{Interpolation, OpInfo, PadSource, Sample, Uniform};
 use graphc_ir::{Binding, Builder, DType, Dim, Graph, Op, ScalarFn, Tensor, TensorType, ValueId};
 use graphc_ir::{autodiff, interp};
 
@@ -152,13 +150,23 @@ pub struct Symbolic {
     pub binding: Binding,
 }
 
-/// Axes of an operand whose sizes are numbers in every graph: the spatial ones of filters.
-fn number_axes(op: &Op, operand: usize, rank: usize) -> Range<usize> {
-    match op {
+/// Axes of an operand whose sizes are numbers in every graph: the spatial ones of filters, and those along
+/// which elements are chosen by their number.
+fn number_axes(op: &Op, operand: usize, rank: usize) -> Vec<usize> {
+    let axes = match op {
         Op::Conv(op) if operand == 1 => op.layout.kernel_axes(rank),
         Op::ConvInputGrad(op) if operand == 1 => op.layout.kernel_axes(rank),
+        Op::ConvBias(op) if operand == 1 => op.layout.kernel_axes(rank),
+        Op::ConvTranspose(op) if operand == 1 => op.layout.kernel_axes(rank),
+        Op::AdaptiveAvgPool(op) if op.size.iter().any(|s| *s != 1) => op.layout.spatial_axes(rank),
+        Op::AdaptiveMaxPool(op) if op.size.iter().any(|s| *s != 1) => op.layout.spatial_axes(rank),
+        Op::Upsample(op) if op.mode == Interpolation::Linear => op.layout.spatial_axes(rank),
+        Op::PadMode(op) if op.mode == PadSource::Reflect => {
+            return (0..rank).filter(|a| op.lo[*a] + op.hi[*a] > 0).collect();
+        }
         _ => 0..0,
-    }
+    };
+    axes.collect()
 }
 
 /// Replaces every size of operands and attributes by a symbol, equal sizes by one symbol. Random keys,

@@ -13,7 +13,7 @@ const WITHOUT_SAMPLES: [(&str, &str); 3] = [
 ];
 
 /// Operations of which neither an operand nor a result can have rank 0, and why.
-const WITHOUT_RANK_0: [(&str, &str); 16] = [
+const WITHOUT_RANK_0: [(&str, &str); 26] = [
     ("iota", "it counts along an axis"),
     ("concat", "it joins along an axis that operands and result have"),
     ("dot", "operands and result are matrices"),
@@ -25,6 +25,16 @@ const WITHOUT_RANK_0: [(&str, &str); 16] = [
     ("window_gather", "images have channels"),
     ("avg_pool", "images have channels"),
     ("avg_pool_grad", "images have channels"),
+    ("conv_bias", "images have channels"),
+    ("conv_transpose", "images have channels"),
+    ("global_avg_pool", "images have channels"),
+    ("global_max_pool", "images have channels"),
+    ("adaptive_avg_pool", "images have channels"),
+    ("adaptive_max_pool", "images have channels"),
+    ("local_response_norm", "images have channels"),
+    ("feature_dropout", "images have channels"),
+    ("upsample", "images have channels"),
+    ("max_unpool", "images have channels"),
     ("linear", "operands and result have the axis that is mapped"),
     ("softmax", "it is over an axis that the result keeps"),
     ("log_softmax", "it is over an axis that the result keeps"),

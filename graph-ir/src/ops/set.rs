@@ -127,7 +127,9 @@ op_set! {
     }
     composites {
         Linear, LeakyRelu, Elu, Gelu, Silu, HardTanh, Softmax, LogSoftmax, CrossEntropy, Mse,
-        Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal,
+        Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal, ConvBias, ConvTranspose,
+        GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool, AdaptiveMaxPool, LocalResponseNorm, FeatureDropout,
+        PadMode, Upsample, MaxUnpool,
     }
 }
 

@@ -1,27 +1,46 @@
 //! Composite operations: named, with a definition in simpler ones. One file each.
 
 mod activation;
+mod adaptive_pool;
+mod axis;
 mod batch_norm;
+mod conv_bias;
+mod conv_transpose;
 mod cross_entropy;
 mod dropout;
+mod feature_dropout;
 mod flatten;
+mod global_pool;
 mod linear;
+mod local_response_norm;
+mod max_unpool;
 mod mse;
+mod pad_mode;
 mod random;
 mod softmax;
+mod upsample;
 
 pub use activation::{Elu, Gelu, HardTanh, LeakyRelu, Silu};
+pub use adaptive_pool::{AdaptiveAvgPool, AdaptiveMaxPool};
 pub use batch_norm::{BatchNorm, BatchNormInference};
+pub use conv_bias::ConvBias;
+pub use conv_transpose::ConvTranspose;
 pub use cross_entropy::{CrossEntropy, Reduction};
 pub use dropout::Dropout;
+pub use feature_dropout::FeatureDropout;
 pub use flatten::Flatten;
+pub use global_pool::{GlobalAvgPool, GlobalMaxPool};
 pub use linear::Linear;
+pub use local_response_norm::LocalResponseNorm;
+pub use max_unpool::MaxUnpool;
 pub use mse::Mse;
+pub use pad_mode::{PadMode, PadSource};
 pub use random::{Normal, Uniform};
 pub use softmax::{LogSoftmax, Softmax};
+pub use upsample::{Interpolation, Upsample};
 
 use crate::builder::Builder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interp;
 use crate::ops::OpDef;
 use crate::tensor::Tensor;
@@ -46,7 +65,9 @@ pub(super) fn infer_expansion<O: OpDef>(
 ) -> Result<Vec<TensorType>> {
     let mut b = Builder::with_infer(cx.clone());
     let args = ins.iter().map(|t| b.input(t.clone())).collect::<Result<Vec<_>>>()?;
-    let Some(outs) = op.expand(&mut b, &args)? else {
+    // What a part's signature is does not help: the builder tells that of the whole.
+    let expanded = op.expand(&mut b, &args).map_err(|e| Error { help: None, ..e })?;
+    let Some(outs) = expanded else {
         fail!("`{}` has neither an inference nor an expansion", O::NAME);
     };
     *cx = b.graph().infer().clone();

@@ -57,7 +57,7 @@ macro_rules! conv_like {
 pub(crate) use conv_like;
 
 impl Conv {
-    pub(super) fn window(&self, kernel: &[usize]) -> Result<Window> {
+    pub(in crate::ops) fn window(&self, kernel: &[usize]) -> Result<Window> {
         let Conv { strides, dilations, pads_lo, pads_hi, .. } = self;
         Window::new(kernel, &Slide { strides, dilations, pads_lo, pads_hi, ceil: false })
     }
@@ -95,7 +95,7 @@ impl Conv {
 }
 
 /// The result's type for two operands of one float type: f64, else f32.
-pub(super) fn accumulator(name: &str, ins: &[TensorType]) -> Result<DType> {
+pub(in crate::ops) fn accumulator(name: &str, ins: &[TensorType]) -> Result<DType> {
     if ins[0].dtype != ins[1].dtype || !ins[0].dtype.is_float() {
         fail!("{name} takes two operands of one float type, but got {} and {}; add a cast", ins[0], ins[1]);
     }

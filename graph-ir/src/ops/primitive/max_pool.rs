@@ -64,7 +64,7 @@ impl MaxPool {
         }
     }
 
-    pub(super) fn window(&self) -> Result<Window> {
+    pub(in crate::ops) fn window(&self) -> Result<Window> {
         let MaxPool { strides, dilations, pads_lo, pads_hi, ceil, .. } = self;
         Window::pool(&self.kernel, &Slide { strides, dilations, pads_lo, pads_hi, ceil: *ceil })
     }
