@@ -1,9 +1,9 @@
 //! The interpreter against numbers from outside graphc.
 
 use graphc_ir::{DType, ScalarFn};
-use graphc_tests::device::Reference;
-use graphc_tests::vectors::ops;
+use graphc_tests::device::{Device, Reference};
 use graphc_tests::vectors::scalar::{self, Tolerance};
+use graphc_tests::vectors::{case, convolution, ops};
 
 fn report(failures: &[String]) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
@@ -41,6 +41,21 @@ fn operations_and_their_gradients() {
     let vectors = ops::load().expect("the file is sound");
     assert!(vectors.len() >= 30, "{} cases", vectors.len());
     let failures: Vec<String> =
-        vectors.iter().flat_map(|v| ops::mismatches(v, &Reference, 1e-10).expect("it runs")).collect();
+        vectors.iter().flat_map(|v| case::mismatches(v, &Reference, 1e-10).expect("it runs")).collect();
     report(&failures);
+}
+
+/// Devices that run `convolution.json`, the element type that they run it in, and the tolerance: in f64 that
+/// of the ten digits in the file.
+const CONVOLUTION: [(&dyn Device, DType, f64); 2] =
+    [(&Reference, DType::F64, 1e-9), (&Reference, DType::F32, 1e-6)];
+
+#[test]
+fn convolutions_and_pools_and_their_gradients() {
+    for (device, float, tolerance) in CONVOLUTION {
+        let vectors = convolution::load(float).expect("the file is sound");
+        assert!(vectors.len() >= 150, "{} cases", vectors.len());
+        let run = |v| case::mismatches(v, device, tolerance).expect("it runs");
+        report(&vectors.iter().flat_map(run).collect::<Vec<_>>());
+    }
 }

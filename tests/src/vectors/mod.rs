@@ -1,6 +1,8 @@
 //! Numbers from outside graphc (`vectors/*.json`, written by the scripts beside them) as modules that
 //! any [`Device`](crate::device::Device) runs.
 
+pub mod case;
+pub mod convolution;
 pub mod ops;
 pub mod scalar;
 

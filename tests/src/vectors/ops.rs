@@ -9,29 +9,12 @@ use graphc_ir::ops::{
     BatchNorm, BatchNormInference, CrossEntropy, Gather, Linear, LogSoftmax, Moments, Mse, ReduceKind,
     Reduction, Scan, ScatterAdd, Softmax,
 };
-use graphc_ir::{Builder, Dim, Module, Op, Scalar, ScalarFn, Tensor, TensorType, ValueId, autodiff};
+use graphc_ir::{Builder, DType, Dim, Op, ScalarFn, TensorType, ValueId};
 use indexmap::IndexMap;
 use serde::Deserialize;
 
-use super::{FUNCTION, Number, module_of, read};
-use crate::compare::tensor_error;
-use crate::device::Device;
-
-#[derive(Deserialize)]
-struct File {
-    cases: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    op: String,
-    attrs: Attrs,
-    r#in: IndexMap<String, Stored>,
-    out: IndexMap<String, Stored>,
-    cotangent: IndexMap<String, Stored>,
-    grad: IndexMap<String, Stored>,
-}
+use super::case::{Entry, File, OpVector};
+use super::read;
 
 #[derive(Deserialize)]
 struct Attrs {
@@ -41,88 +24,15 @@ struct Attrs {
     momentum: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct Stored {
-    r#type: String,
-    data: Vec<Number>,
-}
-
-impl Stored {
-    fn ty(&self) -> Result<TensorType> {
-        TensorType::parse(&self.r#type)
-    }
-
-    fn tensor(&self) -> Result<Tensor> {
-        let ty = self.ty()?;
-        let values = self.data.iter().map(Number::value).collect::<Result<Vec<_>>>()?;
-        match ty.shape() {
-            Some(shape) if shape.iter().product::<usize>() == values.len() => {
-                Ok(Tensor::from_fn(ty.dtype, &shape, |i| Scalar::F(values[i])))
-            }
-            _ => Err(Error::new(format!("{ty} does not have {} elements", values.len()))),
-        }
-    }
-}
-
-/// One operation on one set of operands.
-pub struct OpVector {
-    /// Name of the case.
-    pub name: String,
-    /// One function: operands to results and gradients.
-    pub module: Module,
-    /// Operands.
-    pub inputs: Vec<Tensor>,
-    /// The outputs as the file has them.
-    pub expected: Vec<Tensor>,
-}
-
 /// The cases of the file.
 ///
 /// # Errors
 /// A file that cannot be read, or that holds what this harness does not know.
 pub fn load() -> Result<Vec<OpVector>> {
-    read::<File>("ops.json")?.cases.iter().map(|e| vector(e).map_err(|x| x.at(&e.name))).collect()
-}
-
-/// Runs a vector and describes every output whose relative L2 error exceeds the tolerance.
-///
-/// # Errors
-/// Those of the run.
-pub fn mismatches(vector: &OpVector, device: &dyn Device, tolerance: f64) -> Result<Vec<String>> {
-    let outcome = device.run(&vector.module, FUNCTION, &vector.inputs)?;
-    let names = vector.module.function(FUNCTION)?.outputs.iter().map(|o| &o.name);
-    let pairs = names.zip(outcome.outputs.iter().zip(&vector.expected));
-    let errors = pairs.map(|(name, (got, want))| (name, tensor_error(got, want)));
-    let bad = errors.filter(|(_, e)| e.is_nan() || *e > tolerance);
-    Ok(bad.map(|(name, e)| format!("{}: `{name}` is off by {e:e}", vector.name)).collect())
-}
-
-fn vector(entry: &Entry) -> Result<OpVector> {
-    let mut b = Builder::new();
-    let mut ins = IndexMap::new();
-    for (name, t) in &entry.r#in {
-        ins.insert(name.as_str(), b.input(t.ty()?)?);
-    }
-    let operands = Operands { ins: &ins, attrs: &entry.attrs };
-    let results: IndexMap<&str, ValueId> = build(&mut b, &entry.op, &operands)?.into_iter().collect();
-    let result = |name: &str| match results.get(name) {
-        Some(v) => Ok(*v),
-        None => Err(Error::new(format!("no result is called `{name}`"))),
+    let vector = |entry: &Entry<Attrs>| {
+        entry.vector(DType::F64, |b, ins| build(b, &entry.op, &Operands { ins, attrs: &entry.attrs }))
     };
-    let mut outputs = entry.out.keys().map(|k| result(k)).collect::<Result<Vec<_>>>()?;
-    let mut seeds = Vec::new();
-    for (name, t) in &entry.cotangent {
-        seeds.push((result(name)?, b.constant(t.tensor()?)?));
-    }
-    let wrt = entry.grad.keys().map(|k| operands.get(k)).collect::<Result<Vec<_>>>()?;
-    for g in autodiff::backward(&mut b, &seeds, &wrt)? {
-        outputs.push(g.ok_or_else(|| Error::new("an operand has no gradient"))?);
-    }
-    let tensors = |m: &IndexMap<String, Stored>| m.values().map(Stored::tensor).collect::<Result<Vec<_>>>();
-    let expected = [tensors(&entry.out)?, tensors(&entry.grad)?].concat();
-    let names = entry.out.keys().cloned().chain(entry.grad.keys().map(|k| format!("grad_{k}"))).collect();
-    let module = module_of(b.finish(&outputs)?, entry.r#in.keys().cloned().collect(), names);
-    Ok(OpVector { name: entry.name.clone(), module, inputs: tensors(&entry.r#in)?, expected })
+    read::<File<Attrs>>("ops.json")?.cases.iter().map(|e| vector(e).map_err(|x| x.at(&e.name))).collect()
 }
 
 struct Operands<'a> {
