@@ -378,10 +378,31 @@ def facts():
     yield case("max_pool_sends_to_the_winner", "max_pool", {"kernel": [2, 2], "strides": [2, 2]}, {"x": x}, outputs)
 
 
+def uneven_pools():
+    """Padding that differs between the sides, put there before the pool."""
+    pools = (
+        ([5], [3], [2], [2], [0]),
+        ([4, 5], [3, 2], [2, 2], [0, 1], [2, 0]),
+        ([3, 2, 3], [2, 2, 3], [1, 1, 2], [1, 0, 2], [0, 1, 0]),
+    )
+    for number, (size, kernel, strides, lo, hi) in enumerate(pools):
+        layout = "channels_last" if number % 2 else None
+        attrs = present(kernel=kernel, strides=strides, pads_lo=lo, pads_hi=hi, layout=layout)
+        x = draw(2, 2, *size)
+        y = getattr(functional, f"avg_pool{len(size)}d")(functional.pad(x, pads_of(lo, hi)), kernel, strides)
+        yield case(f"avg_pool_uneven_{number}", "avg_pool", attrs, {"x": x}, {"y": y})
+        x = tied(2, 2, *size)
+        padded = functional.pad(x, pads_of(lo, hi), value=-torch.inf)
+        y, indices = getattr(functional, f"max_pool{len(size)}d")(padded, kernel, strides, return_indices=True)
+        ones, none = [1] * len(size), [0] * len(size)
+        outputs = {"y": y, "winner": winner(indices, list(padded.shape[2:]), kernel, strides, ones, none)}
+        yield case(f"max_pool_uneven_{number}", "max_pool", attrs, {"x": x}, outputs)
+
+
 def main():
     groups = (
         convolutions, transposed_convolutions, max_pools, max_unpools, avg_pools, adaptive_pools, normalizations,
-        upsamplings, paddings, facts,
+        upsamplings, paddings, facts, uneven_pools,
     )
     lines = [c for group in groups for c in group()]
     OUT.write_text('{"cases": [\n' + ",\n".join(lines) + "\n]}\n", encoding="ascii")
