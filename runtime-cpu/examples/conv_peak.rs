@@ -8,7 +8,7 @@ use std::error::Error;
 use std::hint::black_box;
 
 use graphc_cpu::conv::{
-    FilterSource, Geometry, Problem, conv, pack_filters, packed_filters_len, scratch_bytes,
+    FilterSource, Geometry, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
 };
 use graphc_cpu::gemm::{Element, Epilogue, Output};
 use graphc_cpu::isa::{FlushDenormals, Isa};
@@ -106,6 +106,9 @@ fn main() -> Result<()> {
         println!("{:44} {:>9} {:>9} {:>7} {:>7}", "convolution", "us", "GFLOP/s", "% peak", "best");
         for layer in layers().iter().filter(|layer| layer.name.contains(&filter)) {
             direct::<f32>(&pool, isa, layer)?;
+            if winograd::applies(&layer.problem) {
+                by_winograd::<f32>(&pool, isa, layer)?;
+            }
         }
     }
     Ok(())
@@ -115,19 +118,9 @@ fn direct<T: Element + From<u8>>(pool: &Pool, isa: Isa, layer: &Layer) -> Result
     let problem = layer.problem;
     let Problem { cin, cout, geometry, .. } = problem;
     let taps = geometry.taps();
-    let source = filled::<T>(taps * cin * cout)?;
+    let values = filled::<T>(taps * cin * cout)?;
+    let source = source(&problem, values.as_ptr().cast::<T>());
     let mut filters = Block::new(packed_filters_len::<T>(isa, 1, taps, cin, cout) * size_of::<T>())?;
-    let source = FilterSource {
-        filters: source.as_ptr().cast::<T>(),
-        groups: 1,
-        taps,
-        cin,
-        cout,
-        group_stride: 0,
-        tap_stride: cin * cout,
-        in_stride: cout,
-        out_stride: 1,
-    };
     // SAFETY: the source has all filters, and the target the length that packing asks for.
     unsafe { pack_filters(isa, &source, filters.as_mut_ptr().cast::<T>()) };
     let scratch = scratch_bytes::<T>(isa, &problem, pool.threads());
@@ -137,6 +130,39 @@ fn direct<T: Element + From<u8>>(pool: &Pool, isa: Isa, layer: &Layer) -> Result
         unsafe { conv(pool, isa, &problem, x, filters, epilogue, scratch)? };
         Ok(())
     })
+}
+
+fn by_winograd<T: Element + From<u8>>(pool: &Pool, isa: Isa, layer: &Layer) -> Result<()> {
+    let problem = layer.problem;
+    let Problem { cin, cout, geometry, .. } = problem;
+    let values = filled::<T>(geometry.taps() * cin * cout)?;
+    let source = source(&problem, values.as_ptr().cast::<T>());
+    let mut filters = Block::new(winograd::packed_filters_len::<T>(isa, cin, cout) * size_of::<T>())?;
+    // SAFETY: as in `direct`.
+    unsafe { winograd::pack_filters(isa, &source, geometry.transposed, filters.as_mut_ptr().cast::<T>()) };
+    let scratch = winograd::scratch_bytes::<T>(isa, &problem, pool.threads());
+    measure::<T>(pool, isa, layer, "Winograd", scratch, |x, epilogue, scratch| {
+        let filters = filters.as_ptr().cast::<T>();
+        // SAFETY: as in `direct`.
+        unsafe { winograd::conv(pool, isa, &problem, x, filters, epilogue, scratch)? };
+        Ok(())
+    })
+}
+
+/// Filters with the channels that are made innermost.
+fn source<T>(problem: &Problem, filters: *const T) -> FilterSource<T> {
+    let Problem { groups, cin, cout, geometry, .. } = *problem;
+    FilterSource {
+        filters,
+        groups,
+        taps: geometry.taps(),
+        cin,
+        cout,
+        group_stride: 0,
+        tap_stride: cin * cout,
+        in_stride: cout,
+        out_stride: 1,
+    }
 }
 
 fn measure<T: Element + From<u8>>(

@@ -1,6 +1,7 @@
 //! Which kernel runs: tables of function pointers, one for each element type and instruction set.
 
 use super::microkernel::{self, MAX_ROWS, Sums};
+use super::winograd::transform::{self, Filters, TileSums, Window};
 use crate::gemm::simd::Simd;
 use crate::isa::Isa;
 
@@ -11,10 +12,18 @@ pub type SumsKernel<T> = unsafe fn(&Sums<T>);
 pub struct Kernels<T: 'static> {
     /// By rows - 1 and vectors - 1.
     pub sums: &'static [&'static [SumsKernel<T>]],
+    /// Winograd's transforms.
+    pub window: unsafe fn(&Window<T>),
+    pub tile: unsafe fn(&TileSums<T>),
+    pub filters: unsafe fn(&Filters<T>),
 }
 
 /// Element types that have kernels; sealed, because the trait cannot be named outside this crate.
-pub trait HasKernels: Sized + 'static {
+pub trait HasKernels: Copy + Sized + 'static {
+    /// Factors of Winograd's transforms.
+    const MINUS_ONE: Self;
+    const HALF: Self;
+
     fn conv_kernels(isa: Isa) -> &'static Kernels<Self>;
 }
 
@@ -31,7 +40,26 @@ macro_rules! kernels {
                 unsafe { microkernel::sums::<$simd, MR, NV>(job) }
             }
 
-            pub static KERNELS: Kernels<$elem> = Kernels { sums: table!(sums, $rows, $vectors) };
+            $(#[$target])*
+            unsafe fn window(job: &Window<$elem>) {
+                // SAFETY: as the caller promises.
+                unsafe { transform::window::<$simd>(job) }
+            }
+
+            $(#[$target])*
+            unsafe fn tile(job: &TileSums<$elem>) {
+                // SAFETY: as the caller promises.
+                unsafe { transform::tile::<$simd>(job) }
+            }
+
+            $(#[$target])*
+            unsafe fn filters(job: &Filters<$elem>) {
+                // SAFETY: as the caller promises.
+                unsafe { transform::filters::<$simd>(job) }
+            }
+
+            pub static KERNELS: Kernels<$elem> =
+                Kernels { sums: table!(sums, $rows, $vectors), window, tile, filters };
         }
     };
 }
@@ -63,6 +91,9 @@ kernels! { portable_f64, crate::gemm::simd::portable::F64x2, f64, [1, 2], [1, 2,
 macro_rules! has_kernels {
     ($elem:ty, $avx512:ident, $avx2:ident, $portable:ident) => {
         impl HasKernels for $elem {
+            const MINUS_ONE: $elem = -1.0;
+            const HALF: $elem = 0.5;
+
             fn conv_kernels(isa: Isa) -> &'static Kernels<$elem> {
                 match isa {
                     #[cfg(target_arch = "x86_64")]

@@ -16,6 +16,7 @@ mod pack;
 mod plan;
 mod reach;
 mod table;
+pub mod winograd;
 
 use crate::gemm::{Element, Epilogue, GemmError};
 use crate::isa::Isa;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::gemm::{Element, PackSource, block_columns, pack_b, packed_len, panels};
 use crate::isa::Isa;
-use crate::pool::{Pool, PoolError};
+use crate::pool::{Pool, PoolError, share};
 
 /// Filters to pack. Strides are in elements; with those of the channels exchanged, the filters of a
 /// convolution become those of its gradient in the input.
@@ -67,22 +67,32 @@ pub unsafe fn pack_filters_parallel<T: Element>(
     source: &FilterSource<T>,
     to: *mut T,
 ) -> Result<(), PoolError> {
+    let units = source.groups * panels::<T>(isa, source.cout);
+    let len = packed_filters_len::<T>(isa, source.groups, source.taps, source.cin, source.cout);
+    in_parallel(pool, units, len, source, to, |source, to, units| {
+        // SAFETY: the caller's promise; shares are disjoint.
+        unsafe { pack_panels(isa, source, units, to) }
+    })
+}
+
+/// Has the threads of a pool pack shares of some panels, which are `len` elements together.
+pub fn in_parallel<T: Element>(
+    pool: &Pool,
+    panels: usize,
+    len: usize,
+    source: &FilterSource<T>,
+    to: *mut T,
+    pack: impl Fn(&FilterSource<T>, *mut T, Range<usize>) + Sync,
+) -> Result<(), PoolError> {
     /// A copy takes about as long as a fork below this many elements.
     const SERIAL_BELOW: usize = 64 * 1024;
-    struct Shared<T>(FilterSource<T>, *mut T);
+    struct Shared<'a, T>(&'a FilterSource<T>, *mut T);
     // SAFETY: threads read the source and write disjoint panels.
-    unsafe impl<T: Sync> Sync for Shared<T> {}
+    unsafe impl<T: Sync> Sync for Shared<'_, T> {}
 
-    let shared = &Shared(*source, to);
-    let units = source.groups * panels::<T>(isa, source.cout);
-    let small =
-        packed_filters_len::<T>(isa, source.groups, source.taps, source.cin, source.cout) < SERIAL_BELOW;
-    let parts = if small { 1 } else { units.min(pool.threads()) };
-    pool.run(parts, &|part| {
-        let share = crate::pool::share(units, parts, part);
-        // SAFETY: the caller's promise; shares are disjoint.
-        unsafe { pack_panels(isa, &shared.0, share, shared.1) }
-    })
+    let shared = &Shared(source, to);
+    let parts = if len < SERIAL_BELOW { 1 } else { panels.min(pool.threads()) };
+    pool.run(parts, &|part| pack(shared.0, shared.1, share(panels, parts, part)))
 }
 
 /// # Safety

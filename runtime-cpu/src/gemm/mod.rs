@@ -30,6 +30,7 @@ pub use chain::{Combine, Instruction, Operand, run_chain};
 pub(crate) use driver::{Sink, rows_of_tile};
 pub(crate) use finish::finish_block;
 pub(crate) use kernels::Kernels;
+pub(crate) use microkernel::Tile;
 pub use pack::{PackSource, pack_b, pack_b_panels, pack_b_parallel, packed_len, panels};
 pub use plan::scratch_bytes;
 pub(crate) use plan::{MAX_K_BLOCK, SERIAL_BELOW, Split, split};
