@@ -54,6 +54,7 @@ mod executor;
 pub mod file;
 pub mod memory;
 mod options;
+mod peaks;
 mod session;
 pub mod verify;
 
@@ -66,4 +67,5 @@ pub use graphc_optimizer as optimizer;
 
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Device, Options};
-pub use session::{Outputs, PlanInfo, Session, SessionBuilder};
+pub use peaks::Peaks;
+pub use session::{Explanation, Outputs, PlanInfo, Profile, Session, SessionBuilder, StepInfo};

@@ -99,7 +99,7 @@ fn filter_grad(pool: &Pool, isa: Isa, layer: &Layer) -> Result<()> {
     let mut failure = None;
     let flops = 2.0 * (problem.rows() * cout * layer.output_pixels()) as f64;
     let threads = pool.threads();
-    let Measured { time, ratio, .. } = measure(isa, size_of::<f32>(), threads, flops, || {
+    let Measured { time, ratio, best } = measure(isa, size_of::<f32>(), threads, flops, || {
         let (x, dy) = (black_box(x.as_mut_ptr()).cast::<f32>(), dy.as_ptr().cast::<f32>());
         let (epilogue, scratch) = (Epilogue::Store(output), scratch.as_mut_slice());
         // SAFETY: the arrays have the sizes that the problem describes; `isa` is available.
@@ -109,12 +109,13 @@ fn filter_grad(pool: &Pool, isa: Isa, layer: &Layer) -> Result<()> {
     if let Some(error) = failure {
         return Err(error.into());
     }
-    report(layer.name, flops, 100.0 * ratio, time);
+    report(layer.name, flops, &Measured { time, ratio, best });
     Ok(())
 }
 
-fn report(name: &str, flops: f64, percent: f64, time: f64) {
-    println!("{name:34} {:9.1} {:9.1} {percent:7.1}", time * 1e6, flops / time / 1e9);
+fn report(name: &str, flops: f64, Measured { time, ratio, best }: &Measured) {
+    let (us, rate) = (time * 1e6, flops / time / 1e9);
+    println!("{name:34} {us:9.1} {rate:9.1} {:7.1} {:7.1}", 100.0 * ratio, 100.0 * best);
 }
 
 fn filled(elements: usize) -> Result<Block> {

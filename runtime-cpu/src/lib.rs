@@ -7,6 +7,7 @@ pub mod gemm;
 pub mod isa;
 pub mod memory;
 mod nest;
+pub mod peak;
 pub mod pool;
 mod target;
 mod tile;

@@ -58,7 +58,7 @@ impl Target for CpuTarget {
             [Ok(apart), Ok(shared)] => Choice {
                 algo: apart.algorithm(),
                 scratch_bytes: scratch(&apart).max(scratch(&shared)),
-                error_class: 1.0,
+                error_class: apart.error_class(),
             },
             // Compiling it says why.
             _ => Choice { algo: "none", scratch_bytes: 0, error_class: 1.0 },

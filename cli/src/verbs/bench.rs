@@ -27,7 +27,8 @@ pub struct Args {
     seconds: f64,
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+/// A time on the command line, in seconds.
+pub fn seconds(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if s > 0.0 && s <= 86_400.0 => Ok(s),
         _ => Err("give a time above 0 and up to 86400 seconds".into()),

@@ -3,8 +3,10 @@
 mod bench;
 mod check;
 mod completions;
+mod explain;
 mod fmt;
 mod grad;
+mod profile;
 mod run;
 mod show;
 mod train;
@@ -32,6 +34,10 @@ pub enum Verb {
     Check(check::Args),
     /// Prints the graph of a function after a stage of compilation
     Show(show::Args),
+    /// Prints the steps of a function with their algorithms, and what the passes did and did not
+    Explain(explain::Args),
+    /// Measures every step of a function
+    Profile(profile::Args),
     /// Compares every level of compilation with the reference interpreter
     Verify(verify::Args),
     /// Prints a model in its canonical form
@@ -54,6 +60,8 @@ pub fn run(cli: &Cli, terminal: &mut Terminal) -> Result<()> {
         Verb::Bench(args) => bench::run(args, global, terminal),
         Verb::Check(args) => check::run(args, global, terminal),
         Verb::Show(args) => show::run(args, global, terminal),
+        Verb::Explain(args) => explain::run(args, global, terminal),
+        Verb::Profile(args) => profile::run(args, global, terminal),
         Verb::Verify(args) => verify::run(args, global, terminal),
         Verb::Fmt(args) => fmt::run(args, terminal),
         Verb::Schema => terminal.print(&wire::schema()),

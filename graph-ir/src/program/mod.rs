@@ -232,6 +232,7 @@ impl Program {
     }
 }
 
+mod cost;
 mod dump;
 pub mod reference;
 #[cfg(test)]

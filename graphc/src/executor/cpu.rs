@@ -103,7 +103,7 @@ impl Code {
     }
 
     fn run(&self, run: Run<'_>, staged: Option<&Staged>, workspace: &mut Workspace) -> Result<()> {
-        let Run { function, feeds, outputs, state } = run;
+        let Run { function, feeds, outputs, state, after } = run;
         let binding = self.main.bind(workspace);
         let bound = bind(binding, &function.inputs, feeds, outputs, staged).map_err(ran)?;
         match state {
@@ -114,7 +114,7 @@ impl Code {
                         bound = bound.state(i, value.bytes()).map_err(ran)?;
                     }
                 }
-                bound.run().map_err(ran)
+                bound.run_observed(after).map_err(ran)
             }
             StateAccess::Exclusive(state) => {
                 // What is assigned for the first time needs memory, which counts only if the run succeeds.
@@ -123,7 +123,7 @@ impl Code {
                 for (i, zeros) in &first {
                     state.values_mut()[*i] = Some(zeros.clone());
                 }
-                let result = self.run_exclusively(bound, state.values_mut());
+                let result = self.run_exclusively(bound, state.values_mut(), after);
                 match result {
                     Ok(()) => self.writes.iter().for_each(|(i, _)| state.touch(*i)),
                     Err(_) => first.iter().for_each(|(i, _)| state.values_mut()[*i] = None),
@@ -137,13 +137,14 @@ impl Code {
         &self,
         mut bound: Binding<'a>,
         values: &'a mut [Option<Tensor>],
+        after: &mut dyn FnMut(usize),
     ) -> std::result::Result<(), RunError> {
         for (i, value) in values.iter_mut().enumerate().filter(|(i, _)| self.has_state(*i)) {
             if let Some(value) = value {
                 bound = bound.state_mut(i, value.bytes_mut())?;
             }
         }
-        bound.run()
+        bound.run_observed(after)
     }
 
     fn has_state(&self, i: usize) -> bool {

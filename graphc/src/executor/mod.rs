@@ -56,6 +56,8 @@ pub(crate) struct Run<'a> {
     pub feeds: &'a [(&'a str, &'a Tensor)],
     pub outputs: &'a mut [Tensor],
     pub state: StateAccess<'a>,
+    /// Called with the number of each step when it is done, where the device has steps.
+    pub after: &'a mut dyn FnMut(usize),
 }
 
 impl StateAccess<'_> {

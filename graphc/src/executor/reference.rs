@@ -16,7 +16,7 @@ pub(super) fn compile(source: &Source<'_>) -> Result<Graph> {
 
 /// Evaluates the graph, then assigns the updates all at once.
 pub(super) fn run(graph: &Graph, run: Run<'_>) -> Result<()> {
-    let Run { function, feeds, outputs, state } = run;
+    let Run { function, feeds, outputs, state, .. } = run;
     let inputs: Vec<&Tensor> = function
         .inputs
         .iter()

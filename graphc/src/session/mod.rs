@@ -6,6 +6,7 @@ mod compile;
 pub(crate) mod feeds;
 mod inspect;
 mod plan;
+mod profile;
 mod state;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use feeds::described;
 pub use builder::SessionBuilder;
 pub use plan::PlanInfo;
 pub(crate) use plan::Sizes;
+pub use profile::{Explanation, Profile, StepInfo};
 pub(crate) use state::State;
 
 /// Outputs of a run by name, in the order of the function.
@@ -120,7 +122,7 @@ impl Session {
         let feeds: Vec<_> = feeds.into_iter().collect();
         let specialization = self.specialization(name, &feeds)?;
         let mut outputs = new_outputs(&specialization)?;
-        self.run_exclusively(&specialization, &feeds, &mut outputs)?;
+        self.run_exclusively(&specialization, &feeds, &mut outputs, &mut |_| {})?;
         Ok(self.named(&specialization, outputs))
     }
 
@@ -133,7 +135,7 @@ impl Session {
     pub fn run_into(&mut self, name: &str, feeds: &[(&str, &Tensor)], outputs: &mut [Tensor]) -> Result<()> {
         let specialization = self.specialization(name, feeds)?;
         self.check_outputs(&specialization, outputs)?;
-        self.run_exclusively(&specialization, feeds, outputs)
+        self.run_exclusively(&specialization, feeds, outputs, &mut |_| {})
     }
 
     /// Runs a function that has no updates; several threads may do so at once.
@@ -260,12 +262,13 @@ impl Session {
         specialization: &Specialization,
         feeds: &[(&str, &Tensor)],
         outputs: &mut [Tensor],
+        after: &mut dyn FnMut(usize),
     ) -> Result<()> {
         self.check_state(specialization)?;
         let Session { module, executor, state, .. } = self;
         let function = &module.functions[specialization.function];
-        executor
-            .run(&specialization.code, Run { function, feeds, outputs, state: StateAccess::Exclusive(state) })
+        let state = StateAccess::Exclusive(state);
+        executor.run(&specialization.code, Run { function, feeds, outputs, state, after })
     }
 
     fn run_shared_on(
@@ -281,7 +284,8 @@ impl Session {
                 "function `{name}` updates state, so it cannot share the session; run it with `Session::run`"
             )));
         }
-        let run = Run { function, feeds, outputs, state: StateAccess::Shared(&self.state) };
+        let (state, after) = (StateAccess::Shared(&self.state), &mut |_: usize| {});
+        let run = Run { function, feeds, outputs, state, after };
         self.executor.run(&specialization.code, run)
     }
 

@@ -88,7 +88,7 @@ impl Code {
         }
     }
 
-    /// Runs all steps in order.
+    /// Runs all steps in order, and calls `after` with the number of each when it is done.
     ///
     /// # Safety
     /// The table has an address for each buffer, aligned to its elements, with as many bytes as declared;
@@ -99,6 +99,7 @@ impl Code {
         pool: &Pool,
         table: &[*mut u8],
         arena: *mut u8,
+        after: &mut dyn FnMut(usize),
     ) -> std::result::Result<(), StepFailure> {
         for (index, placed) in self.steps.iter().enumerate() {
             let memory = Memory { buffers: table, scratch: arena.wrapping_add(placed.scratch) };
@@ -106,6 +107,7 @@ impl Code {
             if let Err(failure) = unsafe { placed.step.run(pool, memory) } {
                 return Err(StepFailure::Inner { step: index, failure: Box::new(failure) });
             }
+            after(index);
         }
         Ok(())
     }

@@ -120,12 +120,7 @@ impl CompiledDot {
     }
 
     pub fn algorithm(&self) -> &'static str {
-        match self.finish.name() {
-            "in registers" => "gemm",
-            "chain on blocks" => "gemm, chain on blocks",
-            "body on blocks" => "gemm, body on blocks",
-            _ => "gemm, then a nest",
-        }
+        ["gemm", "gemm, chain on blocks", "gemm, body on blocks", "gemm, then a nest"][self.finish.way()]
     }
 
     /// Runs the products; gives the first check that failed, if any.

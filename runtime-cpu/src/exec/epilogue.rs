@@ -226,13 +226,13 @@ impl Finish {
         }
     }
 
-    /// How the epilogue runs.
-    pub fn name(&self) -> &'static str {
+    /// How the epilogue runs: in registers, as a chain on blocks, as a body on blocks, or apart as a nest.
+    pub fn way(&self) -> usize {
         match &self.kind {
-            Kind::Registers { .. } => "in registers",
-            Kind::Chain(_) => "chain on blocks",
-            Kind::Blocks { .. } => "body on blocks",
-            Kind::Nest { .. } => "nest",
+            Kind::Registers { .. } => 0,
+            Kind::Chain(_) => 1,
+            Kind::Blocks { .. } => 2,
+            Kind::Nest { .. } => 3,
         }
     }
 

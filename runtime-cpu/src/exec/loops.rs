@@ -123,7 +123,7 @@ impl CompiledLoop {
             }
             // SAFETY: every buffer of the body has a place, as large as declared; a carry's old and new
             // values are in different ones.
-            unsafe { self.code.run(pool, table, memory.scratch.wrapping_add(self.arena))? };
+            unsafe { self.code.run(pool, table, memory.scratch.wrapping_add(self.arena), &mut |_| {})? };
             for carry in &self.carries {
                 table[carry.from.inner] = table[carry.to.inner];
             }

@@ -312,6 +312,14 @@ impl<'a> Binding<'a> {
     /// # Errors
     /// When a buffer is not bound, a check does not hold, an index is out of range, or a thread panicked.
     pub fn run(self) -> std::result::Result<(), RunError> {
+        self.run_observed(&mut |_| {})
+    }
+
+    /// As [`Binding::run`], calling `after` with the number of each step when it is done.
+    ///
+    /// # Errors
+    /// Those of [`Binding::run`].
+    pub fn run_observed(self, after: &mut dyn FnMut(usize)) -> std::result::Result<(), RunError> {
         let Binding { shared, workspace, .. } = self;
         if !Arc::ptr_eq(shared, &workspace.owner) {
             return Err(RunError::Workspace);
@@ -322,8 +330,9 @@ impl<'a> Binding<'a> {
         let _flush = FlushDenormals::enable();
         // SAFETY: every buffer has an address: of the arena, of a constant, or bound above with the size
         // and the alignment of its type for the lifetime of this binding, and exclusively if it is written.
-        let result =
-            unsafe { shared.code.run(&shared.options.pool, &workspace.table, workspace.arena.as_mut_ptr()) };
+        let result = unsafe {
+            shared.code.run(&shared.options.pool, &workspace.table, workspace.arena.as_mut_ptr(), after)
+        };
         result.map_err(|failure| {
             let (at, message) = shared.code.describe(&failure);
             RunError::Step { at, message }

@@ -135,6 +135,14 @@ impl CompiledStep {
         }
     }
 
+    /// Error against exact arithmetic, as a multiple of the direct algorithm's.
+    pub fn error_class(&self) -> f32 {
+        match self {
+            CompiledStep::Conv(conv) => conv.error_class(),
+            _ => 1.0,
+        }
+    }
+
     /// Runs the step.
     ///
     /// # Safety

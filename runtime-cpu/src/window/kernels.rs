@@ -251,8 +251,8 @@ impl<T: Real> Pixel<T> for MaxPool {
                 empty = false;
             }
             for i in 0..W {
-                // Where either is NaN they do not compare.
-                let take = !best[i].is_nan() & !(x[i] <= best[i]);
+                let more = x[i] > best[i];
+                let take = !best[i].is_nan() & (more | x[i].is_nan());
                 best[i] = if take { x[i] } else { best[i] };
                 winner[i] = if take { offset } else { winner[i] };
             }

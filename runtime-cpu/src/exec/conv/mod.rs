@@ -1,0 +1,314 @@
+//! Convolutions and their gradients, with epilogues.
+
+mod algorithm;
+mod filters;
+
+use graphc_ir::dtype::DType;
+use graphc_ir::error::Result;
+use graphc_ir::ops::Geometry;
+use graphc_ir::program::{Conv, ConvRole, Form, Program, Step};
+
+use super::epilogue::{Domain, Finish, Place};
+use super::operand::{Copies, Operands};
+use super::step::{Machine, Overlap, no_kernel, port_spec};
+use crate::conv::{self, winograd};
+use crate::conv_grad::{self, Pixels, conv_filter_grad};
+use crate::gemm::GemmError;
+use crate::isa::Isa;
+use crate::memory::ALIGNMENT;
+use crate::nest::{Failures, Memory, PortSpec};
+use crate::pool::{Pool, PoolError};
+use algorithm::{Algorithm, choose};
+use filters::{Pack, algorithm_of, filter_bytes, filter_strides, form_of};
+
+pub use filters::{RepackFilters, filter_form};
+
+/// Elements of the kernels: what both convolutions and their gradients have.
+pub trait Element: conv_grad::Element {}
+
+impl<T: conv_grad::Element> Element for T {}
+
+/// A convolution, ready to run.
+#[derive(Debug)]
+pub struct CompiledConv {
+    machine: Machine,
+    dtype: DType,
+    copies: Copies,
+    first: Place,
+    second: Place,
+    work: Work,
+    finish: Finish,
+    /// First byte of the kernel's own scratch, and all bytes.
+    scratch: usize,
+    scratch_len: usize,
+    total: usize,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// A convolution, or its gradient in the image.
+    Images { algorithm: Algorithm, problem: conv::Problem, pack: Option<Pack> },
+    /// Register tiles of the filters, summed over pixels.
+    FilterGrad(conv_grad::Problem),
+}
+
+impl Work {
+    fn scratch_bytes<T: Element>(&self, isa: Isa, threads: usize) -> usize {
+        match self {
+            Work::Images { algorithm: Algorithm::Indirect, problem, .. } => {
+                conv::scratch_bytes::<T>(isa, problem, threads)
+            }
+            Work::Images { algorithm: Algorithm::Winograd, problem, .. } => {
+                winograd::scratch_bytes::<T>(isa, problem, threads)
+            }
+            Work::FilterGrad(problem) => conv_grad::scratch_bytes::<T>(isa, problem, threads),
+        }
+    }
+}
+
+/// Three spatial sizes, the leading ones 1 (or another neutral value) where there are fewer.
+pub fn three(sizes: &[usize], neutral: usize) -> [usize; 3] {
+    let mut three = [neutral; 3];
+    three[3 - sizes.len()..].copy_from_slice(sizes);
+    three
+}
+
+/// Strides of an image's batch and of its three spatial dims.
+pub fn pixels(port: &PortSpec) -> Pixels {
+    let strides: Vec<usize> = port.view.strides.iter().map(|s| s.unsigned_abs()).collect();
+    let spatial = &strides[1..strides.len() - 1];
+    Pixels { image_stride: strides[0], strides: three(spatial, 0) }
+}
+
+/// The type in which operands of a type are multiplied and summed.
+fn accumulator(what: &str, dtype: DType) -> Result<DType> {
+    match dtype {
+        DType::F64 => Ok(DType::F64),
+        DType::F32 | DType::F16 | DType::Bf16 => Ok(DType::F32),
+        other => Err(no_kernel(what, other)),
+    }
+}
+
+/// The problem of a convolution or of its gradient in the image; `strides` are those of what is read.
+fn problem(geometry: &Geometry, role: ConvRole, strides: Pixels) -> conv::Problem {
+    let (g, w) = (geometry, &geometry.window);
+    let transposed = role == ConvRole::InputGrad;
+    let (image, positions) = (three(&g.image, 1), three(&g.positions, 1));
+    let (read, made) = (g.channels / g.groups, g.outputs / g.groups);
+    let (input, output) = if transposed { (positions, image) } else { (image, positions) };
+    let (cin, cout) = if transposed { (made, read) } else { (read, made) };
+    conv::Problem {
+        images: g.batch,
+        groups: g.groups,
+        cin,
+        cout,
+        geometry: conv::Geometry {
+            input,
+            output,
+            kernel: three(&w.kernel, 1),
+            stride: three(&w.strides, 1),
+            dilation: three(&w.dilations, 1),
+            pad: three(&w.pads_lo, 0),
+            transposed,
+        },
+        image_stride: strides.image_stride,
+        pixel_strides: strides.strides,
+    }
+}
+
+impl CompiledConv {
+    pub fn new(
+        machine: Machine,
+        program: &Program,
+        step: &Step,
+        conv: &Conv,
+        overlap: Overlap,
+    ) -> Result<CompiledConv> {
+        let Conv { role, geometry, body } = conv;
+        let [first_sizes, second_sizes, result] = conv.sizes();
+        let (first, second) = (port_spec(program, &step.reads[0]), port_spec(program, &step.reads[1]));
+        let dtype = accumulator("convolution", first.dtype)?;
+        let mut operands = Operands::default();
+        let image = |operands: &mut Operands, port: PortSpec, sizes: &[usize]| {
+            let last = sizes.len() - 1;
+            let fits = port.view.strides[last] == 1 || sizes[last] <= 1;
+            operands.place(port, dtype, sizes, fits)
+        };
+        let first = image(&mut operands, first, &first_sizes);
+        let packed = program.buffer(step.reads[1].buffer).form != Form::Dense;
+        let second = match role {
+            ConvRole::FilterGrad => image(&mut operands, second, &second_sizes),
+            _ if packed => second,
+            _ => {
+                let fits = filter_strides(&second, &geometry.window.kernel).is_some();
+                operands.place(second, dtype, &second_sizes, fits)
+            }
+        };
+        let mut end = operands.end();
+        let copies = operands.copies(machine)?;
+        let (columns, rows) = result.split_last().map_or((1, &[][..]), |(c, r)| (*c, r));
+        let domain = Domain { batch: &[], rows, columns };
+        let source = (program, step, 2);
+        let apart = *role == ConvRole::FilterGrad && geometry.groups > 1;
+        let finish = if apart {
+            let finish = Finish::apart(machine, source, body, &domain, dtype, end, overlap)?;
+            finish.batches_of(geometry.outputs / geometry.groups)
+        } else {
+            Finish::new(machine, source, body, &domain, dtype, end, overlap)?
+        };
+        end = finish.end();
+        let work = if *role == ConvRole::FilterGrad {
+            Work::FilterGrad(filter_grad_problem(geometry, pixels(&first), pixels(&second)))
+        } else {
+            let problem = problem(geometry, *role, pixels(&first));
+            let (algorithm, pack) = match program.buffer(step.reads[1].buffer).form {
+                Form::Filters { form, .. } => (algorithm_of(form).0, None),
+                _ => {
+                    let algorithm = choose(&problem, dtype, false);
+                    let pack = Pack::new(algorithm, &problem, geometry, &second, end)?;
+                    let form = form_of(algorithm, problem.geometry.transposed);
+                    let bytes = filter_bytes(machine, &problem, form, dtype).unwrap_or(0);
+                    end += bytes.next_multiple_of(ALIGNMENT);
+                    (algorithm, Some(pack))
+                }
+            };
+            Work::Images { algorithm, problem, pack }
+        };
+        let threads = machine.threads;
+        let scratch_len = match dtype {
+            DType::F64 => work.scratch_bytes::<f64>(machine.isa, threads),
+            _ => work.scratch_bytes::<f32>(machine.isa, threads),
+        };
+        let total = end.saturating_add(scratch_len).max(copies.scratch_bytes()).max(finish.scratch_bytes());
+        let (first, second) = (Place::of(&first), Place::of(&second));
+        Ok(CompiledConv {
+            machine,
+            dtype,
+            copies,
+            first,
+            second,
+            work,
+            finish,
+            scratch: end,
+            scratch_len,
+            total,
+        })
+    }
+
+    pub fn scratch_bytes(&self) -> usize {
+        self.total
+    }
+
+    pub fn algorithm(&self) -> &'static str {
+        let names = match self.work {
+            Work::Images { algorithm: Algorithm::Indirect, .. } => {
+                ["indirect", "indirect, chain on blocks", "indirect, body on blocks", "indirect, then a nest"]
+            }
+            Work::Images { algorithm: Algorithm::Winograd, .. } => {
+                ["winograd", "winograd, chain on blocks", "winograd, body on blocks", "winograd, then a nest"]
+            }
+            Work::FilterGrad(_) => [
+                "pixel sums",
+                "pixel sums, chain on blocks",
+                "pixel sums, body on blocks",
+                "pixel sums, then a nest",
+            ],
+        };
+        names[self.finish.way()]
+    }
+
+    /// Error against exact arithmetic, as a multiple of the direct algorithm's.
+    pub fn error_class(&self) -> f32 {
+        // Winograd's F(2x2, 3x3) is as accurate as direct sums: its transforms are sums of few terms.
+        1.0
+    }
+
+    /// Runs the convolution; gives the first check that failed, if any.
+    ///
+    /// # Safety
+    /// As [`super::step::CompiledStep::run`].
+    pub unsafe fn run(&self, pool: &Pool, memory: Memory) -> std::result::Result<Option<usize>, PoolError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.copies.run(pool, memory)?;
+            match self.dtype {
+                DType::F64 => self.compute::<f64>(pool, memory),
+                _ => self.compute::<f32>(pool, memory),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`CompiledConv::run`], for the type that products are summed in.
+    unsafe fn compute<T: Element>(
+        &self,
+        pool: &Pool,
+        memory: Memory,
+    ) -> std::result::Result<Option<usize>, PoolError> {
+        let isa = self.machine.isa;
+        let first = self.first.pointer::<T>(memory).cast_const();
+        let second = self.second.pointer::<T>(memory).cast_const();
+        let failures = Failures::none();
+        // SAFETY: the step's scratch has these bytes, and nothing else lies there; the verifier found all
+        // views inside their buffers.
+        let result = unsafe {
+            self.finish.begin(memory, &failures);
+            let scratch = std::slice::from_raw_parts_mut(memory.scratch.add(self.scratch), self.scratch_len);
+            match &self.work {
+                Work::Images { algorithm, problem, pack } => {
+                    let filters = match pack {
+                        None => second,
+                        Some(pack) => pack.run(pool, self.machine, problem, second, memory)?,
+                    };
+                    let conv = match algorithm {
+                        Algorithm::Indirect => conv::conv::<T>,
+                        Algorithm::Winograd => winograd::conv::<T>,
+                    };
+                    self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
+                        conv(pool, isa, problem, first, filters, epilogue, scratch).map_err(failed)
+                    })
+                }
+                Work::FilterGrad(problem) => {
+                    self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
+                        conv_filter_grad(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| {
+                            match e {
+                                conv_grad::ConvGradError::Pool(e) => e,
+                                other => PoolError::Panicked { message: other.to_string() },
+                            }
+                        })
+                    })
+                }
+            }
+        };
+        result?;
+        // SAFETY: all sums are made.
+        unsafe { self.finish.end_run(pool, memory, &failures) }
+    }
+}
+
+fn failed(error: GemmError) -> PoolError {
+    match error {
+        GemmError::Pool(error) => error,
+        other => PoolError::Panicked { message: other.to_string() },
+    }
+}
+
+fn filter_grad_problem(geometry: &Geometry, x: Pixels, dy: Pixels) -> conv_grad::Problem {
+    let (g, w) = (geometry, &geometry.window);
+    conv_grad::Problem {
+        geometry: conv_grad::Geometry {
+            input: three(&g.image, 1),
+            output: three(&g.positions, 1),
+            kernel: three(&w.kernel, 1),
+            stride: three(&w.strides, 1),
+            dilation: three(&w.dilations, 1),
+            pad: three(&w.pads_lo, 0),
+        },
+        images: g.batch,
+        groups: g.groups,
+        cin: g.channels / g.groups,
+        cout: g.outputs / g.groups,
+        x,
+        dy,
+    }
+}
