@@ -12,7 +12,7 @@ use graphc_ir::target::Target;
 
 use crate::compile::{self, CompileOptions, Compiled};
 use crate::remarks::Remarks;
-use crate::{expand, layout, rules};
+use crate::{expand, fold_norm, layout, rules};
 
 /// What the optimizer may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,6 +39,7 @@ pub static PIPELINE: &[Pass] = &[
     Pass { name: "canonicalize", after: Stage::Canonical, optional: true, run: canonicalize },
     Pass { name: "expand", after: Stage::Simplified, optional: false, run: |g, _| expand::expand(g) },
     Pass { name: "simplify", after: Stage::Simplified, optional: true, run: simplify },
+    Pass { name: "fold-norm", after: Stage::Simplified, optional: true, run: fold_norm },
 ];
 
 /// The passes once sizes are numbers: simplification again, then the order of images' axes.
@@ -59,6 +60,10 @@ fn canonicalize(graph: &Graph, remarks: &mut Remarks) -> Result<Graph> {
 
 fn simplify(graph: &Graph, remarks: &mut Remarks) -> Result<Graph> {
     in_bodies(graph, &mut |g| rules::sweep(g, rules::simplifying(), remarks))
+}
+
+fn fold_norm(graph: &Graph, remarks: &mut Remarks) -> Result<Graph> {
+    in_bodies(graph, &mut |g| fold_norm::fold(g, remarks))
 }
 
 fn layout(graph: &Graph, _: &mut Remarks) -> Result<Graph> {

@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod driver;
 pub mod expand;
+pub mod fold_norm;
 pub mod fuse;
 pub mod grad;
 pub mod layout;

@@ -2,82 +2,16 @@
 //! residual block with batch normalization, softmax cross-entropy, and a scan, each with gradients.
 //! Program and interpreter must agree, and the number of steps is part of the contract.
 
+mod common;
+
+use common::{Result, Step, compare, compile, kinds};
 use graphc_ir::autodiff::backward;
-use graphc_ir::dim::Binding;
-use graphc_ir::module::{Function, OutputDecl};
-use graphc_ir::ops::{BatchNorm, CrossEntropy, Linear, Mse, Reduction, Scan, attr::Real};
-use graphc_ir::program::{Kernel, Program, reference};
-use graphc_ir::scalar::ScalarFn::{Add, Mul, Relu, Sub, Tanh};
-use graphc_ir::target::Reference;
-use graphc_ir::{Builder, DType, Dim, Tensor, TensorType, ValueId, interp};
-use graphc_optimizer::compile::{CompileOptions, Compiled};
-use graphc_optimizer::driver::{self, Options};
-use graphc_optimizer::remarks::Remarks;
-
-type Result<T> = graphc_ir::Result<T>;
-
-/// A function under construction with the state that it trains.
-struct Step {
-    b: Builder,
-    state: Vec<(TensorType, ValueId)>,
-    inputs: Vec<String>,
-    updates: Vec<(usize, ValueId)>,
-}
-
-impl Step {
-    fn new() -> Step {
-        Step { b: Builder::new(), state: Vec::new(), inputs: Vec::new(), updates: Vec::new() }
-    }
-
-    fn input(&mut self, dtype: DType, shape: &[usize]) -> Result<ValueId> {
-        self.inputs.push(format!("x{}", self.inputs.len()));
-        self.b.input(TensorType::fixed(dtype, shape))
-    }
-
-    fn state(&mut self, shape: &[usize]) -> Result<ValueId> {
-        let ty = TensorType::fixed(DType::F32, shape);
-        let v = self.b.state(self.state.len(), ty.clone())?;
-        self.state.push((ty, v));
-        Ok(v)
-    }
-
-    fn index(&self, v: ValueId) -> usize {
-        self.state.iter().position(|(_, s)| *s == v).expect("a state variable")
-    }
-
-    /// v' = 0.9 v + g; p' = p - lr v'.
-    fn momentum(&mut self, p: ValueId, g: ValueId, lr: ValueId) -> Result<()> {
-        let shape = self.b.ty(p).static_shape();
-        let v = self.state(&shape)?;
-        let m = self.b.full_like(v, 0.9)?;
-        let decayed = self.b.map(Mul, &[m, v])?;
-        let next = self.b.map(Add, &[decayed, g])?;
-        let step = self.b.map(Mul, &[lr, next])?;
-        let moved = self.b.map(Sub, &[p, step])?;
-        let (pi, vi) = (self.index(p), self.index(v));
-        self.updates.push((pi, moved));
-        self.updates.push((vi, next));
-        Ok(())
-    }
-
-    fn train(&mut self, loss: ValueId, params: &[ValueId], lr: ValueId) -> Result<()> {
-        let one = self.b.scalar(DType::F32, 1.0)?;
-        let grads = backward(&mut self.b, &[(loss, one)], params)?;
-        for (p, g) in params.iter().zip(grads) {
-            self.momentum(*p, g.expect("the loss depends on every parameter"), lr)?;
-        }
-        Ok(())
-    }
-
-    fn finish(self, outputs: &[ValueId]) -> Result<(Function, Vec<TensorType>)> {
-        let mut results = outputs.to_vec();
-        results.extend(self.updates.iter().map(|(_, v)| *v));
-        let outputs = (0..outputs.len()).map(|i| OutputDecl { name: format!("y{i}"), mark: None }).collect();
-        let updates = self.updates.iter().map(|(i, _)| *i).collect();
-        let function = Function { inputs: self.inputs, outputs, updates, graph: self.b.finish(&results)? };
-        Ok((function, self.state.into_iter().map(|(t, _)| t).collect()))
-    }
-}
+use graphc_ir::module::Function;
+use graphc_ir::ops::{CrossEntropy, Linear, Mse, Reduction, Scan};
+use graphc_ir::program::Kernel;
+use graphc_ir::scalar::ScalarFn::{Add, Mul, Relu, Tanh};
+use graphc_ir::{Builder, DType, Dim, TensorType, ValueId};
+use graphc_optimizer::compile::CompileOptions;
 
 fn mlp() -> Result<(Function, Vec<TensorType>)> {
     let mut s = Step::new();
@@ -95,7 +29,8 @@ fn mlp() -> Result<(Function, Vec<TensorType>)> {
         }
     }
     let loss = s.b.op1(CrossEntropy { reduction: Reduction::Mean }, &[h, labels])?;
-    s.train(loss, &params, lr)?;
+    let one = s.b.scalar(DType::F32, 1.0)?;
+    s.train((loss, one), &params, &[], lr)?;
     s.finish(&[loss])
 }
 
@@ -110,21 +45,8 @@ fn residual() -> Result<(Function, Vec<TensorType>)> {
     for layer in 0..2 {
         let p: Vec<ValueId> =
             [&[c, c][..], &[c], &[c], &[c]].iter().map(|d| s.state(d)).collect::<Result<_>>()?;
-        let running = [s.state(&[c])?, s.state(&[c])?];
         h = s.b.op1(Linear {}, &[h, p[0], p[1]])?;
-        let norm = s.b.op(BatchNorm { axis: 1, eps: Real(1e-5) }, &[h, p[2], p[3]])?;
-        for (i, old) in running.into_iter().enumerate() {
-            let batch = norm[1 + i];
-            let scale = if i == 1 { n as f64 / (n as f64 - 1.0) } else { 1.0 };
-            let keep = s.b.full_like(old, 0.9)?;
-            let take = s.b.full_like(old, 0.1 * scale)?;
-            let kept = s.b.map(Mul, &[keep, old])?;
-            let taken = s.b.map(Mul, &[take, batch])?;
-            let next = s.b.map(Add, &[kept, taken])?;
-            let index = s.index(old);
-            s.updates.push((index, next));
-        }
-        h = norm[0];
+        h = s.batch_norm(h, p[2], p[3], n as f64)?;
         if layer == 1 {
             h = s.b.map(Add, &[h, x])?;
         }
@@ -132,7 +54,8 @@ fn residual() -> Result<(Function, Vec<TensorType>)> {
         params.extend(p);
     }
     let loss = s.b.op1(Mse { reduction: Reduction::Mean }, &[h, target])?;
-    s.train(loss, &params, lr)?;
+    let one = s.b.scalar(DType::F32, 1.0)?;
+    s.train((loss, one), &params, &[], lr)?;
     s.finish(&[loss])
 }
 
@@ -174,58 +97,6 @@ fn scan() -> Result<(Function, Vec<TensorType>)> {
     let mut outputs = vec![loss, outs[0]];
     outputs.extend(grads.into_iter().flatten());
     s.finish(&outputs)
-}
-
-fn data(ty: &TensorType, seed: u64) -> Tensor {
-    let shape = ty.static_shape();
-    if ty.dtype.is_int() {
-        return graphc_ir::ops::sample_indices(&shape, 10, seed).cast(ty.dtype);
-    }
-    graphc_ir::ops::sample_tensor(&shape, seed).cast(ty.dtype)
-}
-
-fn compile(function: &Function, compile: CompileOptions) -> Result<Compiled> {
-    let options = Options { compile, limit: None };
-    let remarks = &mut Remarks::default();
-    let graph = driver::optimize(function, &options, remarks)?;
-    driver::compile(&graph, function, &Binding::new(), &Reference, &options, remarks)
-}
-
-fn compare(name: &str, (function, state): (Function, Vec<TensorType>)) {
-    let inputs: Vec<Tensor> =
-        (0..function.inputs.len()).map(|i| data(function.input_type(i), i as u64 + 1)).collect();
-    let state: Vec<Tensor> = state.iter().enumerate().map(|(i, t)| data(t, 100 + i as u64)).collect();
-    let refs = |v: &[Tensor]| v.to_vec();
-    let wanted =
-        interp::eval(&function.graph, &inputs.iter().collect::<Vec<_>>(), &state.iter().collect::<Vec<_>>())
-            .expect("the interpreter runs it");
-    for fusion in [true, false] {
-        for staging in [true, false] {
-            let options = CompileOptions { fusion, staging, ..CompileOptions::default() };
-            let compiled = compile(&function, options).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let mut after = refs(&state);
-            let staged = match &compiled.prepare {
-                Some(p) => reference::execute(&p.program, &[], &mut refs(&state), &[]).expect("prepare runs"),
-                None => Vec::new(),
-            };
-            let mut got = reference::execute(&compiled.main, &inputs, &mut after, &staged)
-                .unwrap_or_else(|e| panic!("{name}: {e}\n{}", compiled.main.dump()));
-            got.extend(function.updates.iter().map(|i| after[*i].clone()));
-            for (i, (g, w)) in got.iter().zip(&wanted).enumerate() {
-                let (g, w) = (g.to_f64(), w.to_f64());
-                let norm = w.iter().map(|v| v * v).sum::<f64>().sqrt();
-                let diff = g.iter().zip(&w).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-                assert!(
-                    diff <= 2e-5 * norm.max(1e-3),
-                    "{name}, fusion {fusion}: result {i} is off by {diff} of {norm}"
-                );
-            }
-        }
-    }
-}
-
-fn kinds(program: &Program) -> Vec<&'static str> {
-    program.steps.iter().map(|s| s.kind()).collect()
 }
 
 #[test]

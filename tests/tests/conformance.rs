@@ -3,7 +3,7 @@
 use graphc_ir::error::Result;
 use graphc_ir::ops::Op;
 use graphc_ir::{Graph, Tensor};
-use graphc_optimizer::driver::Options;
+use graphc_optimizer::driver::{self, Options};
 use graphc_tests::compare::tensor_error;
 use graphc_tests::device::{Device, Reference};
 use graphc_tests::program::{Cpu, ReferenceProgram};
@@ -18,7 +18,7 @@ fn devices() -> Vec<Box<dyn Device>> {
     plain.compile.fusion = false;
     let mut first = Options::default();
     // Without the layout pass, kernels meet images in the order of the file.
-    first.limit = Some(3);
+    first.limit = driver::passes().iter().position(|pass| *pass == "layout");
     vec![
         Box::new(ReferenceProgram::default()),
         Box::new(ReferenceProgram { options: first.clone(), arena: true }),

@@ -19,7 +19,7 @@ use graphc_ir::scalar::Class;
 
 use crate::remarks::Remarks;
 use anchor::is_anchor;
-use domain::{analyze, renames_axes};
+use domain::{analyze, fold_axes, renames_axes};
 
 /// What fusion may do.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +110,14 @@ impl<'g> Clusters<'g> {
             };
             self.inline[i] = cheap && (matches!(node.op, Op::Const(_)) || self.feeds_clusters(node.out(0)));
         }
+    }
+
+    /// Whether all that a node's result is used for is to be folded.
+    fn only_folded(&self, id: NodeId) -> bool {
+        let out = self.graph.node(id).out(0);
+        let users = &self.users[out.index()];
+        let folds = |u: &NodeId| fold_axes(&self.graph.node(*u).op).is_some();
+        !self.is_result[out.index()] && !users.is_empty() && users.iter().all(folds)
     }
 
     /// Whether a value is used by computing nodes alone.
@@ -360,7 +368,12 @@ fn group<'g>(
             (cluster.anchor.is_none(), std::cmp::Reverse(cluster.anchor), std::cmp::Reverse(*c))
         });
         candidates.dedup();
+        let folded = clusters.only_folded(id);
         for c in candidates {
+            if folded && clusters.cluster(c).anchor.is_some() {
+                // An epilogue would have to store what the fold can compute from the epilogue's other results.
+                continue;
+            }
             match clusters.merge(c, home) {
                 Ok(()) => home = c,
                 Err(reason) => remarks.missed("fuse", || {
