@@ -49,7 +49,8 @@ pub fn set_state(session: &mut Session, args: &FeedArgs, global: &Global, termin
     } else {
         format!("state {}", unset.join(", "))
     };
-    terminal.note(&format!("{variables} had no value and was set by `init` with seed {}", global.seed));
+    let were = if unset.len() == 1 { "was" } else { "were" };
+    terminal.note(&format!("{variables} had no value and {were} set by `init` with seed {}", global.seed));
     Ok(())
 }
 

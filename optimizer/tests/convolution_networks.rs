@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{Result, Step, compare, compile, kinds};
+use common::{Result, Step as Builder, compare, compile, kinds};
 use graphc_ir::module::Function;
 use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{BatchNormInference, Conv, GlobalAvgPool, Layout, Linear, MaxPool};
-use graphc_ir::program::{ConvRole, Kernel};
+use graphc_ir::program::{ConvRole, Kernel, Step};
 use graphc_ir::scalar::ScalarFn::{Add, Relu};
 use graphc_ir::{DType, TensorType, ValueId};
 use graphc_optimizer::compile::CompileOptions;
@@ -21,7 +21,7 @@ fn same(kernel: usize) -> Conv {
 /// normalization): from its input and the gradient of its result to its result and the gradient of its input,
 /// with momentum for all parameters and running statistics.
 fn basic_block() -> Result<(Function, Vec<TensorType>)> {
-    let mut s = Step::new();
+    let mut s = Builder::new();
     let (shape, c) = ([3, 4, 6, 6], 4);
     let count = 3.0 * 36.0;
     let x = s.input(DType::F32, &shape)?;
@@ -47,16 +47,16 @@ fn basic_block() -> Result<(Function, Vec<TensorType>)> {
 /// The inference of a small residual network: stem, max pool, two basic blocks, the second with a stride and
 /// a projection, mean over the image, linear head.
 fn network() -> Result<(Function, Vec<TensorType>)> {
-    let mut s = Step::new();
+    let mut s = Builder::new();
     let x = s.input(DType::F32, &[2, 3, 16, 16])?;
-    let norm = |s: &mut Step, x: ValueId, c: usize| -> Result<ValueId> {
+    let norm = |s: &mut Builder, x: ValueId, c: usize| -> Result<ValueId> {
         let p: Vec<ValueId> = (0..4).map(|_| s.state(&[c])).collect::<Result<_>>()?;
         // The sample values of a state may be negative: a variance is a square.
         let variance = s.b.map(graphc_ir::scalar::ScalarFn::Mul, &[p[3], p[3]])?;
         let op = BatchNormInference { axis: 1, eps: Real(1e-2) };
         s.b.op1(op, &[x, p[0], p[1], p[2], variance])
     };
-    let conv = |s: &mut Step, x: ValueId, op: Conv, shape: [usize; 4]| -> Result<ValueId> {
+    let conv = |s: &mut Builder, x: ValueId, op: Conv, shape: [usize; 4]| -> Result<ValueId> {
         let w = s.state(&shape)?;
         let y = s.b.op1(op, &[x, w])?;
         norm(s, y, shape[0])
@@ -102,6 +102,23 @@ fn a_basic_block_trains_in_at_most_eighteen_steps() {
     let counts = [ConvRole::Forward, ConvRole::InputGrad, ConvRole::FilterGrad].map(roles);
     assert_eq!(counts, [2, 2, 2], "{kinds:?}");
     assert!(kinds.len() <= 18, "{} steps: {kinds:?}", kinds.len());
+}
+
+/// How often a block's steps go over a tensor of the image's size: the table in `docs/performance.md`.
+#[test]
+fn a_basic_block_moves_few_images() {
+    let (function, _) = basic_block().expect("builds");
+    let image = (3 * 4 * 6 * 6 * 4) as f64;
+    let passes = |options: CompileOptions| {
+        let compiled = compile(&function, options).expect("compiles");
+        let of = |step: &Step| (step.bytes(&compiled.main) / image).floor();
+        compiled.main.steps.iter().for_each(|step| println!("{} {}", of(step), step.kind()));
+        compiled.main.steps.iter().map(of).sum::<f64>()
+    };
+    let fused = passes(CompileOptions::default());
+    let single = passes(CompileOptions { fusion: false, ..CompileOptions::default() });
+    println!("{fused} in all, {single} without fusion");
+    assert!(fused <= 41.0 && single >= 2.0 * fused, "{fused} {single}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod nest;
 pub mod view;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use graphc_ir::error::{Error, Result};
@@ -47,8 +47,8 @@ pub(crate) struct Lowering<'a> {
     packed: BTreeMap<ValueId, BufferId>,
     /// Filters in forms of the device already made.
     filters: BTreeMap<(ValueId, FilterForm), BufferId>,
-    /// Copies already made of images, with their channels last.
-    images: BTreeMap<ValueId, BufferId>,
+    /// Copies already made of images, with their channels last; looked up, never gone through.
+    images: HashMap<(BufferId, View), BufferId>,
     /// Values that depend on constants and on state that the function does not assign.
     stable: Vec<bool>,
 }
@@ -73,7 +73,7 @@ pub fn lower(
         dense: BTreeMap::new(),
         packed: BTreeMap::new(),
         filters: BTreeMap::new(),
-        images: BTreeMap::new(),
+        images: HashMap::new(),
         stable: stable_values(graph, updates),
     };
     for v in graph.inputs() {

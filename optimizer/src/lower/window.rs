@@ -83,13 +83,14 @@ impl Lowering<'_> {
             return Source { buffer: source.buffer, view: last };
         }
         let view = View::dense(&sizes);
-        if let Some(buffer) = self.images.get(&v) {
+        let key = (source.buffer, last.clone());
+        if let Some(buffer) = self.images.get(&key) {
             return Source { buffer: *buffer, view };
         }
         let buffer = self.temp(self.graph.ty(v).dtype, &sizes);
         let from = Source { buffer: source.buffer, view: last };
         self.copy_into(&from, &sizes, Port { buffer, view: view.clone() }, origins.clone());
-        self.images.insert(v, buffer);
+        self.images.insert(key, buffer);
         Source { buffer, view }
     }
 
