@@ -11,7 +11,7 @@ use graphc_cpu::conv::{
     FilterSource, Geometry, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
 };
 use graphc_cpu::gemm::{Element, Epilogue, Output};
-use graphc_cpu::isa::{FlushDenormals, Isa};
+use graphc_cpu::isa::{FlushDenormals, ISA_VARIABLE, Isa};
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
 
@@ -101,7 +101,8 @@ fn main() -> Result<()> {
     let filter = arguments.next().unwrap_or_default();
     let pool = Pool::new(threads)?;
     let _flush = FlushDenormals::enable();
-    for isa in Isa::available() {
+    let forced = std::env::var_os(ISA_VARIABLE).map(|_| Isa::detect()).transpose()?;
+    for isa in forced.map_or_else(Isa::available, |isa| vec![isa]) {
         println!("\n{isa}: f32 peak {:.1} GFLOP/s a thread", peak::peak(isa));
         println!("{:44} {:>9} {:>9} {:>7} {:>7}", "convolution", "us", "GFLOP/s", "% peak", "best");
         for layer in layers().iter().filter(|layer| layer.name.contains(&filter)) {

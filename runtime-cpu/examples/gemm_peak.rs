@@ -12,7 +12,7 @@ use std::hint::black_box;
 use graphc_cpu::gemm::{
     ALayout, BLayout, Element, Epilogue, Output, PackSource, Problem, gemm, pack_b, packed_len, scratch_bytes,
 };
-use graphc_cpu::isa::{FlushDenormals, Isa};
+use graphc_cpu::isa::{FlushDenormals, ISA_VARIABLE, Isa};
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
 
@@ -83,7 +83,8 @@ fn main() -> Result<()> {
     let filter = arguments.next().unwrap_or_default();
     let pool = Pool::new(threads)?;
     let _flush = FlushDenormals::enable();
-    for isa in Isa::available() {
+    let forced = std::env::var_os(ISA_VARIABLE).map(|_| Isa::detect()).transpose()?;
+    for isa in forced.map_or_else(Isa::available, |isa| vec![isa]) {
         println!("\n{isa}: f32 peak {:.1} GFLOP/s a thread", peak::peak(isa));
         println!("{:34} {:>9} {:>9} {:>7} {:>7}", "product", "us", "GFLOP/s", "% peak", "best");
         for product in products().iter().filter(|product| product.name().contains(&filter)) {

@@ -7,7 +7,7 @@ use super::kernels::Kernels;
 use super::microkernel::{Sums, Tap};
 use super::plan::{Plan, Taps, is_empty, plan};
 use super::reach::{self, Reach};
-use super::table::{RowTile, Tables};
+use super::table::{ClassTap, ClassTaps, Made, RowTile, Tables};
 use crate::gemm::{self, BLOCK_ROWS, Element, Epilogue, GemmError, Sink, TileCtx, finish_block, gemm};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
@@ -93,6 +93,7 @@ pub unsafe fn conv<T: Element>(
 struct Scratch<'a, T> {
     tables: Tables<'a, T>,
     sums: *mut T,
+    class_taps: &'a mut [ClassTap],
     tiles: &'a mut [RowTile],
     table: &'a mut [Tap<T>],
 }
@@ -102,8 +103,7 @@ struct Scratch<'a, T> {
 struct Block {
     row0: usize,
     rows: usize,
-    /// How many tiles it has.
-    tiles: usize,
+    made: Made,
     first_tap: usize,
 }
 
@@ -154,7 +154,8 @@ impl<T: Element> Run<'_, T> {
         let zeros = scratch;
         let reaches = zeros.wrapping_add(regions.zeros);
         let sums = reaches.wrapping_add(regions.reaches);
-        let tiles = sums.wrapping_add(regions.sums);
+        let class_taps = sums.wrapping_add(regions.sums);
+        let tiles = class_taps.wrapping_add(regions.class_taps);
         let table = tiles.wrapping_add(regions.tiles);
         // SAFETY: the caller's promise; all bytes are initialized, and any are a value of these types.
         unsafe {
@@ -172,6 +173,7 @@ impl<T: Element> Run<'_, T> {
             Scratch {
                 tables: Tables::new(&self.plan.problem, self.tile.rows, filled, classes, zeros),
                 sums: sums.cast(),
+                class_taps: slice(class_taps, regions.class_taps),
                 tiles: slice(tiles, regions.tiles),
                 table: slice(table, regions.table),
             }
@@ -197,6 +199,7 @@ impl<T: Element> Run<'_, T> {
         let all_rows = self.images * geometry.pixels();
         let mut blocks = [Block::default(); super::plan::MAX_GROUP];
         let blocks = &mut blocks[..of_group.len()];
+        let mut class_taps = ClassTaps::new(scratch.class_taps);
         let mut first_tap = 0;
         for ((index, block), tiles) in
             of_group.zip(blocks.iter_mut()).zip(scratch.tiles.chunks_exact_mut(BLOCK_ROWS))
@@ -204,9 +207,9 @@ impl<T: Element> Run<'_, T> {
             let row0 = index * BLOCK_ROWS;
             let rows = BLOCK_ROWS.min(all_rows - row0);
             let table = &mut scratch.table[first_tap..];
-            let (tiles, taps) = scratch.tables.block(x, row0, rows, tiles, table);
-            *block = Block { row0, rows, tiles, first_tap };
-            first_tap += taps;
+            let made = scratch.tables.block(x, row0, rows, &mut class_taps, tiles, table);
+            *block = Block { row0, rows, made, first_tap };
+            first_tap += made.taps;
         }
         let columns = self.tile.columns;
         for panel in panels {
@@ -227,20 +230,19 @@ impl<T: Element> Run<'_, T> {
                     let table = &scratch.table[block.first_tap..];
                     // SAFETY: rows of the block, and the panel's columns.
                     unsafe {
-                        self.block(block, &tiles[..block.tiles], table, &panel, k_block, sums);
-                        if k_block + 1 == self.plan.k_blocks {
-                            self.finish(block, &panel, sums, thread);
-                        }
+                        let tiles = &tiles[..block.made.tiles];
+                        self.block(block, tiles, table, &panel, k_block, sums, thread);
                     }
                 }
             }
         }
     }
 
-    /// Adds one block of k to the sums of a block of pixels.
+    /// Adds one block of k to the sums of a block of pixels, and finishes them after the last one.
     ///
     /// # Safety
     /// As for [`Run::part`]; the tiles and the table are those of the block, and the sums have its room.
+    #[expect(clippy::too_many_arguments, reason = "they are the indices of one loop nest")]
     unsafe fn block(
         &self,
         block: &Block,
@@ -249,6 +251,7 @@ impl<T: Element> Run<'_, T> {
         panel: &Panel<T>,
         k_block: usize,
         sums: *mut T,
+        thread: usize,
     ) {
         debug_assert!(block.rows <= BLOCK_ROWS);
         let Problem { cin, .. } = self.plan.problem;
@@ -259,15 +262,15 @@ impl<T: Element> Run<'_, T> {
         let first_step = k_block / of_channels * taps_of_block * cin;
         let end_step = first_step + taps_of_block * cin;
         let vectors = panel.cols.div_ceil(self.tile.lanes);
+        // Stores of one tile's results happen while the next one is summed, if they are not all at the end.
+        let last = k_block + 1 == k_blocks;
+        let tile_by_tile = last && block.made.in_order && matches!(self.sink, Sink::Output { .. });
         for tile in tiles {
             let mut taps = &table[tile.first_tap..tile.first_tap + tile.taps];
             if k_blocks > 1 {
                 let start = taps.partition_point(|tap| tap.step < first_step);
                 let end = taps.partition_point(|tap| tap.step < end_step);
                 taps = &taps[start..end];
-                if taps.is_empty() && k_block > 0 {
-                    continue;
-                }
             }
             let job = Sums {
                 taps: taps.as_ptr(),
@@ -281,21 +284,40 @@ impl<T: Element> Run<'_, T> {
                 add: k_block > 0,
             };
             // SAFETY: the caller's promise; pointers of the table are to a row's channels or to zeros.
-            unsafe { self.kernels.sums[tile.rows - 1][vectors - 1](&job) };
+            unsafe {
+                self.kernels.sums[tile.rows - 1][vectors - 1](&job);
+                if tile_by_tile {
+                    self.finish(block, usize::from(tile.to[0]), tile.rows, panel, sums, thread);
+                }
+            }
+        }
+        if last && !tile_by_tile {
+            // SAFETY: the caller's promise, for all rows of the block.
+            unsafe { self.finish(block, 0, block.rows, panel, sums, thread) };
         }
     }
 
+    /// Hands some rows of a block to the epilogue.
+    ///
     /// # Safety
-    /// As for [`Run::part`]; the sums of the block are complete.
-    unsafe fn finish(&self, block: &Block, panel: &Panel<T>, sums: *mut T, thread: usize) {
+    /// As for [`Run::part`]; the sums of these rows are complete.
+    unsafe fn finish(
+        &self,
+        block: &Block,
+        first: usize,
+        rows: usize,
+        panel: &Panel<T>,
+        sums: *mut T,
+        thread: usize,
+    ) {
         let ctx = TileCtx {
             thread,
             batch: 0,
-            row0: self.pixels_before + block.row0,
-            rows: block.rows,
+            row0: self.pixels_before + block.row0 + first,
+            rows,
             col0: panel.group * self.plan.problem.cout + panel.col0,
             cols: panel.cols,
-            acc: sums,
+            acc: sums.wrapping_add(first * self.tile.columns),
             ld: self.tile.columns,
         };
         // SAFETY: the caller's promise.

@@ -4,7 +4,7 @@ use super::Problem;
 use super::fold::{Fold, fold};
 use super::microkernel::Tap;
 use super::reach::Reach;
-use super::table::RowTile;
+use super::table::{ClassTap, RowTile};
 use crate::gemm::{self, ALayout, BLOCK_ROWS, BLayout, Element, MAX_K_BLOCK, SERIAL_BELOW, Split, split};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
@@ -51,13 +51,14 @@ pub struct Regions {
     pub zeros: usize,
     pub reaches: usize,
     pub sums: usize,
+    pub class_taps: usize,
     pub tiles: usize,
     pub table: usize,
 }
 
 impl Regions {
     pub fn bytes(&self) -> usize {
-        [self.zeros, self.reaches, self.sums, self.tiles, self.table]
+        [self.zeros, self.reaches, self.sums, self.class_taps, self.tiles, self.table]
             .into_iter()
             .fold(0, usize::saturating_add)
     }
@@ -129,6 +130,7 @@ pub fn plan<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> Plan {
         zeros: whole_lines(cin.saturating_mul(size_of::<T>())),
         reaches: whole_lines(coordinates.saturating_mul(size_of::<Reach>())),
         sums: waiting * BLOCK_ROWS * columns * size_of::<T>(),
+        class_taps: whole_lines(taps.saturating_mul(size_of::<ClassTap>())),
         tiles: whole_lines(group * BLOCK_ROWS * size_of::<RowTile>()),
         table: whole_lines(table.saturating_mul(group)),
     };

@@ -2,16 +2,26 @@
 
 use super::Geometry;
 
-/// The taps that read inside the input for one output coordinate: `first`, then one every
-/// [`Along::tap_step`], `count` of them.
+/// The taps that read inside the input for one output coordinate. They are [`Along::tap_step`] apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    pub first: usize,
+    /// The first tap that reads a whole input coordinate, be it inside or not.
+    pub phase: usize,
+    /// Such taps that read outside the input before the first that is inside, and those inside.
+    pub skipped: usize,
     pub count: usize,
     /// The input coordinate that the first of them reads.
     pub input: usize,
     /// Equal for coordinates of equal taps, and below the number of coordinates.
     pub class: usize,
+    /// How many coordinates, from this one on, are of its class.
+    pub run: usize,
+}
+
+impl Reach {
+    fn taps(&self) -> [usize; 3] {
+        [self.phase, self.skipped, self.count]
+    }
 }
 
 /// How the taps that reach a coordinate follow each other, which is the same for all coordinates.
@@ -35,18 +45,19 @@ impl Along {
     }
 }
 
-/// The taps that reach coordinate `at` along `dim`, without a class.
+/// The taps that reach coordinate `at` along `dim`, in a class and a run of its own.
 pub fn reach(geometry: &Geometry, dim: usize, at: usize) -> Reach {
     let along = Along::new(geometry, dim);
     let (kernel, input) = (geometry.kernel[dim], geometry.input[dim] as isize);
     let (stride, dilation) = (geometry.stride[dim] as isize, geometry.dilation[dim] as isize);
     let (at, pad) = (at as isize, geometry.pad[dim] as isize);
     let step = along.input_step.abs();
+    let none = Reach { run: 1, ..Reach::default() };
     // The first tap that reads a whole coordinate, where that is, and how far it is outside.
     let (tap, read, outside) = if geometry.transposed {
         let position = at + pad;
         let whole = |tap: &usize| (position - *tap as isize * dilation).rem_euclid(stride) == 0;
-        let Some(tap) = (0..along.tap_step.min(kernel)).find(whole) else { return Reach::default() };
+        let Some(tap) = (0..along.tap_step.min(kernel)).find(whole) else { return none };
         let read = (position - tap as isize * dilation).div_euclid(stride);
         (tap, read, read - (input - 1))
     } else {
@@ -54,14 +65,15 @@ pub fn reach(geometry: &Geometry, dim: usize, at: usize) -> Reach {
         (0, read, -read)
     };
     let skipped = if outside > 0 { (outside + step - 1) / step } else { 0 };
-    let first = tap + skipped as usize * along.tap_step;
     let read = read + skipped * along.input_step;
+    let skipped = skipped as usize;
+    let first = tap + skipped * along.tap_step;
     if first >= kernel || read < 0 || read >= input {
-        return Reach::default();
+        return none;
     }
     let inside = if geometry.transposed { read / step } else { (input - 1 - read) / step } as usize + 1;
     let count = inside.min((kernel - 1 - first) / along.tap_step + 1);
-    Reach { first, count, input: read as usize, class: 0 }
+    Reach { phase: tap, skipped, count, input: read as usize, class: 0, run: 1 }
 }
 
 /// Finds the reach of each coordinate along `dim`, and says how many classes there are.
@@ -69,7 +81,7 @@ pub fn fill(geometry: &Geometry, dim: usize, reaches: &mut [Reach]) -> usize {
     let mut classes = 0;
     for at in 0..reaches.len() {
         let mut found = reach(geometry, dim, at);
-        let same = |other: &&Reach| (other.first, other.count) == (found.first, found.count);
+        let same = |other: &&Reach| other.taps() == found.taps();
         found.class = match reaches[..at].iter().rev().find(same) {
             Some(other) => other.class,
             None => {
@@ -78,6 +90,11 @@ pub fn fill(geometry: &Geometry, dim: usize, reaches: &mut [Reach]) -> usize {
             }
         };
         reaches[at] = found;
+    }
+    for at in (1..reaches.len()).rev() {
+        if reaches[at - 1].class == reaches[at].class {
+            reaches[at - 1].run = reaches[at].run + 1;
+        }
     }
     classes
 }
@@ -131,7 +148,7 @@ mod tests {
                 let listed: Vec<(usize, isize)> = (0..found.count)
                     .map(|i| {
                         (
-                            found.first + i * along.tap_step,
+                            found.phase + (found.skipped + i) * along.tap_step,
                             found.input as isize + i as isize * along.input_step,
                         )
                     })
@@ -155,5 +172,6 @@ mod tests {
         let mut reaches = [Reach::default(); 6];
         assert_eq!(fill(&geometry, 2, &mut reaches), 3);
         assert_eq!(reaches.map(|reach| reach.class), [0, 1, 1, 1, 1, 2]);
+        assert_eq!(reaches.map(|reach| reach.run), [1, 4, 3, 2, 1, 1]);
     }
 }

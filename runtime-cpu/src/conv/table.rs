@@ -17,6 +17,16 @@ pub struct RowTile {
     pub taps: usize,
 }
 
+/// What was made of a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    /// How many tiles, and entries of the table.
+    pub tiles: usize,
+    pub taps: usize,
+    /// Whether rows are in the order of pixels.
+    pub in_order: bool,
+}
+
 /// What the tables of all blocks of a group of channels are made from.
 #[derive(Debug)]
 pub struct Tables<'a, T> {
@@ -25,29 +35,61 @@ pub struct Tables<'a, T> {
     along: [Along; 3],
     /// Elements from what one tap reads to what the next one reads.
     tap_strides: [isize; 3],
+    /// Elements from what a pixel reads to what its neighbour in a row reads, if the same taps reach it.
+    row_stride: usize,
     /// How each coordinate is reached, and in how many different ways.
     reaches: [&'a [Reach]; 3],
     classes: [usize; 3],
+    /// Rows of full tiles that take as long as each number of rows, cut in the best way.
+    costs: [u8; BLOCK_ROWS + 1],
     /// As many zeros as a group has channels: what padding reads.
     zeros: *const T,
 }
 
-/// An output pixel of the block.
-#[derive(Clone, Copy)]
-struct Row<T> {
+/// The output pixels of a block.
+struct Rows<T> {
+    /// Where the first tap of each reads.
+    bases: [*const T; BLOCK_ROWS],
     /// Equal for pixels that the same taps reach.
-    class: usize,
-    at: [usize; 3],
-    /// Where its first tap reads.
-    base: *const T,
-    index: u8,
+    classes: [usize; BLOCK_ROWS],
+    /// In the order of tiles.
+    order: [u8; BLOCK_ROWS],
+    first: usize,
+    len: usize,
+    /// Whether all are of the class of the first one; then only that is known.
+    one_class: bool,
 }
 
-/// The taps that reach a pixel, or some pixels; along each dim the first and how many.
+/// The taps that reach a pixel, or some pixels. Along each dim they have a phase, and are some of that
+/// phase's taps; see [`Reach`].
 #[derive(Clone, Copy)]
 struct Extent {
-    ranges: [(usize, usize); 3],
+    phases: [usize; 3],
+    skipped: [usize; 3],
+    counts: [usize; 3],
     taps: usize,
+}
+
+/// One tap of a class of pixels: where it reads, from the first one on, and the filters' step of k.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassTap {
+    offset: isize,
+    step: usize,
+}
+
+/// The taps of the class that was asked for last.
+#[derive(Debug)]
+pub struct ClassTaps<'a> {
+    /// Has room for all taps.
+    list: &'a mut [ClassTap],
+    class: Option<usize>,
+    count: usize,
+}
+
+impl<'a> ClassTaps<'a> {
+    pub fn new(list: &'a mut [ClassTap]) -> ClassTaps<'a> {
+        ClassTaps { list, class: None, count: 0 }
+    }
 }
 
 impl<'a, T: Copy> Tables<'a, T> {
@@ -59,12 +101,18 @@ impl<'a, T: Copy> Tables<'a, T> {
         zeros: *const T,
     ) -> Tables<'a, T> {
         let along = [0, 1, 2].map(|dim| Along::new(&problem.geometry, dim));
+        let costs = std::array::from_fn(|rows| match rows % tile_rows {
+            0 => rows as u8,
+            // Short tiles take as long as half a tile.
+            left => (rows - left + left.max(tile_rows / 2)) as u8,
+        });
         let tap_strides = [0, 1, 2].map(|dim| along[dim].input_step * problem.pixel_strides[dim] as isize);
-        Tables { problem, tile_rows, along, tap_strides, reaches, classes, zeros }
+        let stride = if problem.geometry.transposed { 1 } else { problem.geometry.stride[2] };
+        let row_stride = stride.wrapping_mul(problem.pixel_strides[2]);
+        Tables { problem, tile_rows, along, tap_strides, reaches, classes, costs, row_stride, zeros }
     }
 
     /// Makes the tiles and the table of `rows` pixels from `row0` on, for the channels that begin at `x`.
-    /// Returns how many tiles there are, and the length of the table.
     ///
     /// `tiles` has room for [`BLOCK_ROWS`], and `table` for as many times all taps.
     pub fn block(
@@ -72,60 +120,88 @@ impl<'a, T: Copy> Tables<'a, T> {
         x: *const T,
         row0: usize,
         rows: usize,
+        class_taps: &mut ClassTaps<'_>,
         tiles: &mut [RowTile],
         table: &mut [Tap<T>],
-    ) -> (usize, usize) {
-        let empty = Row { class: 0, at: [0; 3], base: self.zeros, index: 0 };
-        let mut list = [empty; BLOCK_ROWS];
-        let list = &mut list[..rows];
-        self.find(x, row0, list);
+    ) -> Made {
+        let mut found = self.find(x, row0, rows);
         let mut lengths = [0u8; BLOCK_ROWS];
-        let count = if list.iter().all(|row| row.class == list[0].class) || !self.worth_sorting(list) {
-            cut_evenly(rows, self.tile_rows, &mut lengths)
+        let in_order = found.one_class || !self.worth_sorting(&found);
+        let count = if !in_order {
+            found.sort();
+            self.cut_by_taps(&found, &mut lengths)
         } else {
-            // Stable, so that rows that can stay neighbours do.
-            insertion_sort(list);
-            self.cut_by_taps(list, &mut lengths)
+            cut_evenly(rows, self.tile_rows, &mut lengths)
         };
         let (mut first_row, mut first_tap) = (0, 0);
         for (tile, &length) in tiles.iter_mut().zip(&lengths[..count]) {
-            let of_tile = &list[first_row..first_row + usize::from(length)];
-            let mut to = [0; MAX_ROWS];
-            for (to, row) in to.iter_mut().zip(of_tile) {
-                *to = row.index;
-            }
-            let taps = self.fill(of_tile, &mut table[first_tap..]);
+            let of_tile = &found.order[first_row..first_row + usize::from(length)];
+            let mut to = [of_tile[0]; MAX_ROWS];
+            to[..of_tile.len()].copy_from_slice(of_tile);
+            let table = &mut table[first_tap..];
+            let class = found.class(to[0]);
+            let alike = |&row: &u8| found.classes[usize::from(row)] == class;
+            let taps = if found.one_class || to.iter().all(alike) {
+                self.fill_class(&found, &to, class_taps, table)
+            } else {
+                self.fill_mixed(&found, &to, table)
+            };
             *tile = RowTile { to, rows: of_tile.len(), first_tap, taps };
             first_row += of_tile.len();
             first_tap += taps;
         }
-        (count, first_tap)
+        Made { tiles: count, taps: first_tap, in_order }
     }
 
     /// Finds where each pixel reads.
-    fn find(&self, x: *const T, row0: usize, list: &mut [Row<T>]) {
-        let [_, height, width] = self.problem.geometry.output;
-        let depth = self.problem.geometry.output[0];
-        let (mut w, rest) = (row0 % width, row0 / width);
-        let (mut h, rest) = (rest % height, rest / height);
-        let (mut d, mut image) = (rest % depth, rest / depth);
-        let [strides_d, strides_h, strides_w] = self.problem.pixel_strides;
-        for (index, row) in list.iter_mut().enumerate() {
-            let [reach_d, reach_h, reach_w] = [&self.reaches[0][d], &self.reaches[1][h], &self.reaches[2][w]];
-            let offset = image * self.problem.image_stride
-                + reach_d.input * strides_d
-                + reach_h.input * strides_h
-                + reach_w.input * strides_w;
-            *row = Row {
-                class: (reach_d.class * self.classes[1] + reach_h.class) * self.classes[2] + reach_w.class,
-                at: [d, h, w],
-                base: x.wrapping_add(offset),
-                index: index as u8,
-            };
-            w += 1;
-            if w == width {
-                (w, h) = (0, h + 1);
+    fn find(&self, x: *const T, first: usize, len: usize) -> Rows<T> {
+        let mut rows = Rows {
+            bases: [x; BLOCK_ROWS],
+            classes: [0; BLOCK_ROWS],
+            order: std::array::from_fn(|index| index as u8),
+            first,
+            len,
+            one_class: true,
+        };
+        let [depth, height, width] = self.problem.geometry.output;
+        let [stride_d, stride_h, stride_w] = self.problem.pixel_strides;
+        let (mut image, [mut d, mut h, mut w]) = self.place(first);
+        let (mut index, mut mixed) = (0, false);
+        while index < len {
+            // Pixels of one row of the image.
+            let (reach_d, reach_h) = (&self.reaches[0][d], &self.reaches[1][h]);
+            let offset =
+                image * self.problem.image_stride + reach_d.input * stride_d + reach_h.input * stride_h;
+            let base = x.wrapping_add(offset);
+            let class = (reach_d.class * self.classes[1] + reach_h.class) * self.classes[2];
+            let end = len.min(index + (width - w));
+            let reaches = &self.reaches[2][w..w + (end - index)];
+            let bases = &mut rows.bases[index..end];
+            if index == 0 {
+                rows.classes[0] = class + reaches[0].class;
             }
+            rows.one_class &= reaches[0].run >= reaches.len() && rows.classes[0] == class + reaches[0].class;
+            if rows.one_class {
+                // Neighbours of a class read at even distances.
+                let mut offset = reaches[0].input * stride_w;
+                for base_of_row in bases {
+                    *base_of_row = base.wrapping_add(offset);
+                    offset = offset.wrapping_add(self.row_stride);
+                }
+            } else {
+                // What came before were pixels of the first one's class.
+                let first_class = rows.classes[0];
+                if !mixed {
+                    rows.classes[..index].fill(first_class);
+                    mixed = true;
+                }
+                let row = bases.iter_mut().zip(&mut rows.classes[index..end]);
+                for ((base_of_row, class_of_row), reach) in row.zip(reaches) {
+                    *base_of_row = base.wrapping_add(reach.input * stride_w);
+                    *class_of_row = class + reach.class;
+                }
+            }
+            (index, w, h) = (end, 0, h + 1);
             if h == height {
                 (h, d) = (0, d + 1);
             }
@@ -133,71 +209,67 @@ impl<'a, T: Copy> Tables<'a, T> {
                 (d, image) = (0, image + 1);
             }
         }
+        rows
     }
 
-    fn extent(&self, row: &Row<T>) -> Extent {
-        let ranges = [0, 1, 2].map(|dim| {
-            let reach = &self.reaches[dim][row.at[dim]];
-            (reach.first, reach.count)
-        });
-        Extent { ranges, taps: ranges.iter().map(|range| range.1).product() }
+    /// The image and the coordinates of an output pixel.
+    fn place(&self, pixel: usize) -> (usize, [usize; 3]) {
+        let [depth, height, width] = self.problem.geometry.output;
+        let (row, plane) = (pixel / width, pixel / width / height);
+        (plane / depth, [plane % depth, row % height, pixel % width])
     }
 
-    /// The taps that reach either, or about so many: taps of all dims that are in both ranges count.
-    fn joined(&self, a: &Extent, b: &Extent) -> Extent {
-        if a.taps == 0 || b.taps == 0 {
-            return if a.taps == 0 { *b } else { *a };
+    fn extent(&self, rows: &Rows<T>, index: u8) -> Extent {
+        let (_, [d, h, w]) = self.place(rows.first + usize::from(index));
+        let (d, h, w) = (&self.reaches[0][d], &self.reaches[1][h], &self.reaches[2][w]);
+        Extent {
+            phases: [d.phase, h.phase, w.phase],
+            skipped: [d.skipped, h.skipped, w.skipped],
+            counts: [d.count, h.count, w.count],
+            taps: d.count * h.count * w.count,
         }
-        let mut ranges = [(0, 0); 3];
-        for (dim, range) in ranges.iter_mut().enumerate() {
-            let step = self.along[dim].tap_step;
-            let ((first_a, count_a), (first_b, count_b)) = (a.ranges[dim], b.ranges[dim]);
-            if first_a % step != first_b % step {
-                return Extent { ranges: a.ranges, taps: a.taps + b.taps };
-            }
-            let first = first_a.min(first_b);
-            let end = (first_a + count_a * step).max(first_b + count_b * step);
-            *range = (first, (end - first) / step);
-        }
-        Extent { ranges, taps: ranges.iter().map(|range| range.1).product() }
     }
 
     /// Whether more than a tenth of the work is in taps that read padding, if rows stay in order.
-    fn worth_sorting(&self, list: &[Row<T>]) -> bool {
-        let mut all = self.extent(&list[0]);
-        let mut useful = 0;
-        for row in list {
-            let own = self.extent(row);
-            useful += own.taps;
-            all = self.joined(&all, &own);
+    fn worth_sorting(&self, rows: &Rows<T>) -> bool {
+        let classes = &rows.classes[..rows.len];
+        if classes.iter().all(|class| *class == classes[0]) {
+            return false;
         }
-        10 * useful < 9 * all.taps * list.len()
+        let mut own = self.extent(rows, 0);
+        let (mut all, mut useful) = (own, own.taps);
+        for index in 1..rows.len {
+            if classes[index] != classes[index - 1] {
+                own = self.extent(rows, index as u8);
+                all = joined(&all, &own);
+            }
+            useful += own.taps;
+        }
+        10 * useful < 9 * all.taps * rows.len
     }
 
     /// Cuts sorted rows where tiles do not have to read much padding, and are not left with few rows.
-    fn cut_by_taps(&self, list: &[Row<T>], lengths: &mut [u8; BLOCK_ROWS]) -> usize {
+    fn cut_by_taps(&self, rows: &Rows<T>, lengths: &mut [u8; BLOCK_ROWS]) -> usize {
         let full = self.tile_rows;
-        // Short tiles take as long as half a tile.
-        let cost = |rows: usize| match rows % full {
-            0 => rows,
-            left => rows - left + left.max(full / 2),
-        };
+        let order = &rows.order[..rows.len];
+        let class = |index: usize| rows.classes[usize::from(order[index])];
+        let cost = |rows: usize| usize::from(self.costs[rows]);
         let mut count = 0;
         // A tile that is not full yet, and the taps that reach it.
-        let (mut open, mut taps) = (0, Extent { ranges: [(0, 0); 3], taps: 0 });
+        let (mut open, mut taps) = (0, Extent { phases: [0; 3], skipped: [0; 3], counts: [0; 3], taps: 0 });
         let mut emit = |rows: usize| {
             lengths[count] = rows as u8;
             count += 1;
         };
         let mut i = 0;
-        while i < list.len() {
-            let run = list[i..].iter().take_while(|row| row.class == list[i].class).count();
-            i += run;
+        while i < order.len() {
+            let run = (i..order.len()).take_while(|&index| class(index) == class(i)).count();
+            let own = self.extent(rows, order[i]);
             let mut left = run;
-            let own = self.extent(&list[i - run]);
+            i += run;
             if open > 0 {
                 let taken = run.min(full - open);
-                let both = self.joined(&taps, &own);
+                let both = joined(&taps, &own);
                 let joined = both.taps * cost(open + taken) + own.taps * cost(run - taken);
                 if joined <= taps.taps * cost(open) + own.taps * cost(run) {
                     (open, taps, left) = (open + taken, both, run - taken);
@@ -225,31 +297,50 @@ impl<'a, T: Copy> Tables<'a, T> {
         count
     }
 
-    /// Writes the table of a tile, and returns its length.
-    fn fill(&self, rows: &[Row<T>], table: &mut [Tap<T>]) -> usize {
-        let [kernel_d, kernel_h, kernel_w] = self.problem.geometry.kernel;
-        let cin = self.problem.cin;
-        let first = self.extent(&rows[0]);
-        if rows.iter().all(|row| row.class == rows[0].class) {
-            let mut bases = [self.zeros; MAX_ROWS];
-            for (base, row) in bases.iter_mut().zip(rows) {
-                *base = row.base;
-            }
-            let mut entries = table.iter_mut();
-            self.each_tap(&first, |tap, offset| {
+    /// Writes the table of a tile whose rows the same taps reach, and returns its length.
+    fn fill_class(
+        &self,
+        rows: &Rows<T>,
+        to: &[u8; MAX_ROWS],
+        class_taps: &mut ClassTaps<'_>,
+        table: &mut [Tap<T>],
+    ) -> usize {
+        let class = rows.class(to[0]);
+        if class_taps.class != Some(class) {
+            let mut entries = class_taps.list.iter_mut();
+            let extent = self.extent(rows, to[0]);
+            self.each_tap(&extent, |tap, offset| {
                 if let Some(entry) = entries.next() {
-                    *entry = Tap { rows: bases.map(|base| base.wrapping_offset(offset)), step: tap * cin };
+                    *entry = ClassTap { offset, step: tap * self.problem.cin };
                 }
             });
-            return first.taps;
+            (class_taps.class, class_taps.count) = (Some(class), extent.taps);
         }
+        let mut bases = [self.zeros; MAX_ROWS];
+        for (base, row) in bases.iter_mut().zip(to) {
+            *base = rows.bases[usize::from(*row)];
+        }
+        for (entry, tap) in table.iter_mut().zip(&class_taps.list[..class_taps.count]) {
+            let mut rows = bases;
+            for row in &mut rows {
+                *row = row.wrapping_offset(tap.offset);
+            }
+            *entry = Tap { rows, step: tap.step };
+        }
+        class_taps.count
+    }
+
+    /// Writes the table of any tile, and returns its length. Rows that a tap does not reach read zeros
+    /// with it.
+    fn fill_mixed(&self, rows: &Rows<T>, to: &[u8; MAX_ROWS], table: &mut [Tap<T>]) -> usize {
         const UNUSED: usize = usize::MAX;
-        let table = &mut table[..kernel_d * kernel_h * kernel_w];
+        let table = &mut table[..self.problem.geometry.taps()];
         table.fill(Tap { rows: [self.zeros; MAX_ROWS], step: UNUSED });
-        for (i, row) in rows.iter().enumerate() {
-            self.each_tap(&self.extent(row), |tap, offset| {
-                table[tap].rows[i] = row.base.wrapping_offset(offset);
-                table[tap].step = tap * cin;
+        for (i, &row) in to.iter().enumerate() {
+            let base = rows.bases[usize::from(row)];
+            self.each_tap(&self.extent(rows, row), |tap, offset| {
+                table[tap].rows[i] = base.wrapping_offset(offset);
+                table[tap].step = tap * self.problem.cin;
             });
         }
         let mut used = 0;
@@ -266,19 +357,39 @@ impl<'a, T: Copy> Tables<'a, T> {
     #[inline(always)]
     fn each_tap(&self, extent: &Extent, mut visit: impl FnMut(usize, isize)) {
         let [_, kernel_h, kernel_w] = self.problem.geometry.kernel;
-        let [step_d, step_h, step_w] = [0, 1, 2].map(|dim| self.along[dim].tap_step);
+        let [along_d, along_h, along_w] = &self.along;
         let [stride_d, stride_h, stride_w] = self.tap_strides;
-        let [(first_d, count_d), (first_h, count_h), (first_w, count_w)] = extent.ranges;
-        for d in 0..count_d {
-            for h in 0..count_h {
-                let tap = ((first_d + d * step_d) * kernel_h + first_h + h * step_h) * kernel_w + first_w;
+        let tap = |dim: usize, along: &Along, i: usize| {
+            extent.phases[dim] + (extent.skipped[dim] + i) * along.tap_step
+        };
+        for d in 0..extent.counts[0] {
+            for h in 0..extent.counts[1] {
+                let row = (tap(0, along_d, d) * kernel_h + tap(1, along_h, h)) * kernel_w;
                 let offset = d as isize * stride_d + h as isize * stride_h;
-                for w in 0..count_w {
-                    visit(tap + w * step_w, offset + w as isize * stride_w);
+                for w in 0..extent.counts[2] {
+                    visit(row + tap(2, along_w, w), offset + w as isize * stride_w);
                 }
             }
         }
     }
+}
+
+/// The taps that reach either, or about so many: in each dim, all from the first to the last one count.
+fn joined(a: &Extent, b: &Extent) -> Extent {
+    if a.taps == 0 || b.taps == 0 {
+        return if a.taps == 0 { *b } else { *a };
+    }
+    if a.phases != b.phases {
+        return Extent { taps: a.taps + b.taps, ..*a };
+    }
+    let mut both = Extent { taps: 1, ..*a };
+    for dim in 0..3 {
+        let skipped = a.skipped[dim].min(b.skipped[dim]);
+        let end = (a.skipped[dim] + a.counts[dim]).max(b.skipped[dim] + b.counts[dim]);
+        (both.skipped[dim], both.counts[dim]) = (skipped, end - skipped);
+        both.taps *= end - skipped;
+    }
+    both
 }
 
 fn cut_evenly(rows: usize, tile_rows: usize, lengths: &mut [u8; BLOCK_ROWS]) -> usize {
@@ -291,14 +402,22 @@ fn cut_evenly(rows: usize, tile_rows: usize, lengths: &mut [u8; BLOCK_ROWS]) -> 
     count
 }
 
-fn insertion_sort<T: Copy>(list: &mut [Row<T>]) {
-    for i in 1..list.len() {
-        let row = list[i];
-        let mut to = i;
-        while to > 0 && list[to - 1].class > row.class {
-            list[to] = list[to - 1];
-            to -= 1;
+impl<T> Rows<T> {
+    fn class(&self, index: u8) -> usize {
+        self.classes[if self.one_class { 0 } else { usize::from(index) }]
+    }
+
+    /// Orders the rows by class. Stable, so that rows that can stay neighbours do.
+    fn sort(&mut self) {
+        for i in 1..self.len {
+            let row = self.order[i];
+            let class = self.classes[usize::from(row)];
+            let mut to = i;
+            while to > 0 && self.classes[usize::from(self.order[to - 1])] > class {
+                self.order[to] = self.order[to - 1];
+                to -= 1;
+            }
+            self.order[to] = row;
         }
-        list[to] = row;
     }
 }

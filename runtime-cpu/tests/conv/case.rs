@@ -138,11 +138,6 @@ impl Case {
         FilterSource { filters, groups, taps, cin, cout, group_stride, tap_stride, in_stride, out_stride }
     }
 
-    pub fn filter_index(&self, group: usize, tap: usize, i: usize, o: usize) -> usize {
-        let source = self.source(std::ptr::null::<f32>());
-        group * source.group_stride + tap * source.tap_stride + i * source.in_stride + o * source.out_stride
-    }
-
     /// Calls `visit` with each tap and the offset of the pixel that output pixel `at` reads with it.
     pub fn each_read(&self, image: usize, at: usize, mut visit: impl FnMut(usize, usize)) {
         let Geometry { input, output, kernel, stride, dilation, pad, transposed } = self.geometry;
@@ -269,10 +264,14 @@ pub fn check<T: Float>(pool: &Pool, isa: Isa, algorithm: Algorithm, case: &Case)
     let Case { groups, cin, cout, .. } = *case;
     let row_stride = groups * cout + case.gap;
     let pixels = case.geometry.pixels();
+    let source = case.source(std::ptr::null::<T>());
+    let filter_index = |group: usize, tap: usize, i: usize, o: usize| {
+        group * source.group_stride + tap * source.tap_stride + i * source.in_stride + o * source.out_stride
+    };
     let filters: Vec<f64> = (0..groups * cout)
         .map(|col| {
             let all = (0..case.geometry.taps()).flat_map(|tap| (0..cin).map(move |i| (tap, i)));
-            let index = |(tap, i)| case.filter_index(col / cout, tap, i, col % cout);
+            let index = |(tap, i)| filter_index(col / cout, tap, i, col % cout);
             all.map(|at| operands.filters[index(at)].into().abs()).sum()
         })
         .collect();
@@ -290,7 +289,7 @@ pub fn check<T: Float>(pool: &Pool, isa: Isa, algorithm: Algorithm, case: &Case)
             for &(tap, offset) in &reads {
                 for i in 0..cin {
                     let x: f64 = operands.x[offset + group * cin + i].into();
-                    let filter: f64 = operands.filters[case.filter_index(group, tap, i, o)].into();
+                    let filter: f64 = operands.filters[filter_index(group, tap, i, o)].into();
                     sum += x * filter;
                     magnitude += (x * filter).abs();
                 }

@@ -41,10 +41,10 @@ fn all_sizes_of_images() {
 #[test]
 fn all_tails_of_channels() {
     let pool = serial();
-    let channels = [1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65];
+    let channels = [1, 2, 3, 5, 15, 16, 17, 64, 65];
     for isa in Isa::available() {
         for (i, cin) in channels.into_iter().enumerate() {
-            for (o, cout) in channels.into_iter().chain([127, 129]).enumerate() {
+            for (o, cout) in channels.into_iter().chain([129]).enumerate() {
                 let (form, finish) = (FORMS[(i + o) % 3], FINISHES[(i + o / 3) % 4]);
                 let case = Case { form, finish, ..Case::same(1, [3 + o % 3, 5], 3, cin, cout) };
                 check_both::<f32>(&pool, isa, &case);
