@@ -2,9 +2,9 @@
 
 use graphc_ir::ops::{Cast, Op, ReduceKind};
 use graphc_ir::scalar::ScalarFn::{self, Add, Div, Mul, Neg, Relu, Select, Sub};
-use graphc_ir::{DType, ValueId};
+use graphc_ir::{DType, Dim, ValueId};
 
-use super::pattern::{broadcast, example, is, literal, other_than, unary};
+use super::pattern::{broadcast, example, is, literal, other_than, unary, with_number};
 use super::{Exactness, Outcome, Rule};
 
 fn function(op: &Op) -> Option<ScalarFn> {
@@ -34,13 +34,22 @@ pub(super) static RULES: &[Rule] = &[
             };
             Ok(same.map_or(Outcome::No, keep))
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let one = b.full_like(x[0], 1.0)?;
-                let p = b.map(Mul, &[one, x[0]])?;
-                b.map(ScalarFn::Exp, &[p])
-            })
-        },
+        examples: &[
+            || with_number(Add, 0.0, false),
+            || with_number(Add, 0.0, true),
+            || with_number(Mul, 1.0, false),
+            || with_number(Mul, 1.0, true),
+            || with_number(Sub, 0.0, false),
+            || with_number(Div, 1.0, false),
+        ],
+        counterexamples: &[
+            || with_number(Sub, 0.0, true),
+            || with_number(Div, 1.0, true),
+            || with_number(Add, 1.0, false),
+            || with_number(Mul, 0.0, false),
+            || with_number(Sub, 1.0, false),
+            || with_number(Div, 2.0, false),
+        ],
     },
     Rule {
         name: "double-negation",
@@ -51,13 +60,19 @@ pub(super) static RULES: &[Rule] = &[
             }
             Ok(unary(cx.b, ins[0], Neg).map_or(Outcome::No, keep))
         },
-        example: || {
+        examples: &[|| {
             example(&[&[3, 5]], |b, x| {
                 let n = b.map(Neg, &[x[0]])?;
                 let p = b.map(Neg, &[n])?;
                 b.map(ScalarFn::Exp, &[p])
             })
-        },
+        }],
+        counterexamples: &[|| {
+            example(&[&[3, 5]], |b, x| {
+                let n = b.map(ScalarFn::Abs, &[x[0]])?;
+                b.map(Neg, &[n])
+            })
+        }],
     },
     Rule {
         name: "negated-operand",
@@ -77,12 +92,46 @@ pub(super) static RULES: &[Rule] = &[
             };
             cx.map(f, &[kept, negated])
         },
-        example: || {
-            example(&[&[3, 5], &[3, 5]], |b, x| {
-                let n = b.map(Neg, &[x[1]])?;
-                b.map(Add, &[x[0], n])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let n = b.map(Neg, &[x[1]])?;
+                    b.map(Add, &[x[0], n])
+                })
+            },
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let n = b.map(Neg, &[x[0]])?;
+                    b.map(Add, &[n, x[1]])
+                })
+            },
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let n = b.map(Neg, &[x[1]])?;
+                    b.map(Sub, &[x[0], n])
+                })
+            },
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let (m, n) = (b.map(Neg, &[x[0]])?, b.map(Neg, &[x[1]])?);
+                    b.map(Add, &[m, n])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let n = b.map(Neg, &[x[0]])?;
+                    b.map(Sub, &[n, x[1]])
+                })
+            },
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let n = b.map(Neg, &[x[1]])?;
+                    b.map(Mul, &[x[0], n])
+                })
+            },
+        ],
     },
     Rule {
         name: "division-by-power-of-two",
@@ -101,12 +150,23 @@ pub(super) static RULES: &[Rule] = &[
             let r = cx.b.full_like(ins[0], r)?;
             cx.map(Mul, &[ins[0], r])
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let four = b.full_like(x[0], 4.0)?;
-                b.map(Div, &[x[0], four])
-            })
-        },
+        examples: &[
+            || with_number(Div, 4.0, false),
+            || with_number(Div, 0.5, false),
+            || with_number(Div, -2.0, false),
+        ],
+        counterexamples: &[
+            || with_number(Div, 3.0, false),
+            || with_number(Div, 0.0, false),
+            || with_number(Div, 4.0, true),
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let i = b.cast(x[0], DType::I32)?;
+                    let four = b.full_like(i, 4.0)?;
+                    b.map(Div, &[i, four])
+                })
+            },
+        ],
     },
     Rule {
         name: "cast-to-own-type",
@@ -115,12 +175,13 @@ pub(super) static RULES: &[Rule] = &[
             let Op::Cast(c) = &node.op else { return Ok(Outcome::No) };
             Ok(if cx.b.ty(ins[0]).dtype == c.to { keep(ins[0]) } else { Outcome::No })
         },
-        example: || {
+        examples: &[|| {
             example(&[&[3]], |b, x| {
                 let c = b.op1(Cast { to: DType::F32 }, &[x[0]])?;
                 b.map(ScalarFn::Exp, &[c])
             })
-        },
+        }],
+        counterexamples: &[|| example(&[&[3]], |b, x| b.op1(Cast { to: DType::F64 }, &[x[0]]))],
     },
     Rule {
         name: "relu-of-relu",
@@ -129,12 +190,18 @@ pub(super) static RULES: &[Rule] = &[
             let twice = function(&node.op) == Some(Relu) && unary(cx.b, ins[0], Relu).is_some();
             Ok(if twice { keep(ins[0]) } else { Outcome::No })
         },
-        example: || {
+        examples: &[|| {
             example(&[&[3]], |b, x| {
                 let r = b.map(Relu, &[x[0]])?;
                 b.map(Relu, &[r])
             })
-        },
+        }],
+        counterexamples: &[|| {
+            example(&[&[3]], |b, x| {
+                let r = b.map(Neg, &[x[0]])?;
+                b.map(Relu, &[r])
+            })
+        }],
     },
     Rule {
         name: "select-of-equals",
@@ -143,13 +210,19 @@ pub(super) static RULES: &[Rule] = &[
             let same = function(&node.op) == Some(Select) && ins[1] == ins[2];
             Ok(if same { keep(ins[1]) } else { Outcome::No })
         },
-        example: || {
+        examples: &[|| {
             example(&[&[3], &[3]], |b, x| {
                 let c = b.map(ScalarFn::Lt, &[x[0], x[1]])?;
                 let s = b.map(Select, &[c, x[0], x[0]])?;
                 b.map(ScalarFn::Exp, &[s])
             })
-        },
+        }],
+        counterexamples: &[|| {
+            example(&[&[3], &[3]], |b, x| {
+                let c = b.map(ScalarFn::Lt, &[x[0], x[1]])?;
+                b.map(Select, &[c, x[0], x[1]])
+            })
+        }],
     },
     Rule {
         name: "extreme-of-broadcast",
@@ -167,14 +240,61 @@ pub(super) static RULES: &[Rule] = &[
             }
             Ok(keep(x))
         },
-        example: || {
-            example(&[&[3]], |b, x| {
-                let dims = [graphc_ir::Dim::from(3usize), graphc_ir::Dim::from(5usize)];
-                let w = b.broadcast(x[0], &dims, &[0])?;
-                let m = b.reduce(ReduceKind::Max, w, &[1])?;
-                b.map(ScalarFn::Exp, &[m])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Max, w, &[1])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Min, w, &[1])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w =
+                        b.broadcast(x[0], &[Dim::from(2usize), Dim::from(3usize), Dim::from(5usize)], &[1])?;
+                    let m = b.reduce(ReduceKind::Max, w, &[0, 2])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Max, w, &[0])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(0usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Max, w, &[1])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w =
+                        b.broadcast(x[0], &[Dim::from(2usize), Dim::from(3usize), Dim::from(5usize)], &[1])?;
+                    let m = b.reduce(ReduceKind::Max, w, &[0])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Prod, w, &[1])?;
+                    b.map(ScalarFn::Exp, &[m])
+                })
+            },
+        ],
     },
     Rule {
         name: "sum-of-broadcast",
@@ -197,12 +317,53 @@ pub(super) static RULES: &[Rule] = &[
             let n = cx.b.full_like(x, sizes.iter().map(|s| *s as f64).product())?;
             cx.map(Mul, &[x, n])
         },
-        example: || {
-            example(&[&[3]], |b, x| {
-                let dims = [graphc_ir::Dim::from(3usize), graphc_ir::Dim::from(5usize)];
-                let w = b.broadcast(x[0], &dims, &[0])?;
-                b.sum(w, &[1])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Sum, w, &[1])?;
+                    Ok(m)
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w =
+                        b.broadcast(x[0], &[Dim::from(2usize), Dim::from(3usize), Dim::from(5usize)], &[1])?;
+                    let m = b.reduce(ReduceKind::Sum, w, &[0, 2])?;
+                    Ok(m)
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Sum, w, &[0])?;
+                    Ok(m)
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(0usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Sum, w, &[1])?;
+                    Ok(m)
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w =
+                        b.broadcast(x[0], &[Dim::from(2usize), Dim::from(3usize), Dim::from(5usize)], &[1])?;
+                    let m = b.reduce(ReduceKind::Sum, w, &[0])?;
+                    Ok(m)
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &[Dim::from(3usize), Dim::from(5usize)], &[0])?;
+                    let m = b.reduce(ReduceKind::Max, w, &[1])?;
+                    Ok(m)
+                })
+            },
+        ],
     },
 ];

@@ -5,7 +5,7 @@ use graphc_ir::scalar::ScalarFn::{
     self, Add, Div, Exp, Expm1, Log, Log1p, Max, Neg, Recip, Relu, Sigmoid, Softplus, Sub,
 };
 
-use super::pattern::{broadcast, example, is, map_of, other_than, reduction, unary};
+use super::pattern::{broadcast, example, is, map_of, other_than, reduction, unary, with_number};
 use super::{Exactness, Outcome, Rule};
 
 /// The function of a map node.
@@ -29,12 +29,8 @@ pub(super) static RULES: &[Rule] = &[
                 None => Ok(Outcome::No),
             }
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let zero = b.scalar(graphc_ir::DType::F32, 0.0)?;
-                b.map(Max, &[x[0], zero])
-            })
-        },
+        examples: &[|| with_number(Max, 0.0, false), || with_number(Max, 0.0, true)],
+        counterexamples: &[|| with_number(Max, 1.0, false), || with_number(ScalarFn::Min, 0.0, false)],
     },
     Rule {
         // Before log-of-exp-sum: the quotient is what a user means by softmax.
@@ -54,14 +50,50 @@ pub(super) static RULES: &[Rule] = &[
                 _ => Ok(Outcome::No),
             }
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let e = b.map(Exp, &[x[0]])?;
-                let s = b.sum(e, &[1])?;
-                let s = b.unreduce(s, e, &[1])?;
-                b.map(Div, &[e, s])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[1])?;
+                    let s = b.unreduce(s, e, &[1])?;
+                    b.map(Div, &[e, s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[0])?;
+                    let s = b.unreduce(s, e, &[0])?;
+                    b.map(Div, &[e, s])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[0, 1])?;
+                    let s = b.unreduce(s, e, &[0, 1])?;
+                    b.map(Div, &[e, s])
+                })
+            },
+            || {
+                example(&[&[3, 5], &[3, 5]], |b, x| {
+                    let (e, o) = (b.map(Exp, &[x[0]])?, b.map(Exp, &[x[1]])?);
+                    let s = b.sum(o, &[1])?;
+                    let s = b.unreduce(s, o, &[1])?;
+                    b.map(Div, &[e, s])
+                })
+            },
+            || {
+                example(&[&[3, 3]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[1])?;
+                    let s = b.broadcast(s, &[3usize, 3].map(graphc_ir::Dim::from), &[1])?;
+                    b.map(Div, &[e, s])
+                })
+            },
+        ],
     },
     Rule {
         name: "log-of-softmax",
@@ -75,12 +107,26 @@ pub(super) static RULES: &[Rule] = &[
             let (axis, x) = (s.axis, inner.ins[0]);
             Ok(Outcome::Replace(vec![cx.b.op1(LogSoftmax { axis }, &[x])?]))
         },
-        example: || {
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let s = b.op1(Softmax { axis: 1 }, &[x[0]])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let s = b.op1(Softmax { axis: 0 }, &[x[0]])?;
+                    b.map(Log, &[s])
+                })
+            },
+        ],
+        counterexamples: &[|| {
             example(&[&[3, 5]], |b, x| {
                 let s = b.op1(Softmax { axis: 1 }, &[x[0]])?;
-                b.map(Log, &[s])
+                b.map(Log1p, &[s])
             })
-        },
+        }],
     },
     Rule {
         name: "log-sum-exp",
@@ -103,13 +149,48 @@ pub(super) static RULES: &[Rule] = &[
             let log = cx.b.map(Log, &[sum])?;
             cx.map(Add, &[log, max])
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let e = b.map(Exp, &[x[0]])?;
-                let s = b.sum(e, &[1])?;
-                b.map(Log, &[s])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[1])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[0])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.sum(e, &[0, 1])?;
+                    b.map(Log, &[s])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let m = b.reduce(ReduceKind::Max, x[0], &[1])?;
+                    let m = b.unreduce(m, x[0], &[1])?;
+                    let d = b.map(Sub, &[x[0], m])?;
+                    let e = b.map(Exp, &[d])?;
+                    let s = b.sum(e, &[1])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let s = b.reduce(ReduceKind::Max, e, &[1])?;
+                    b.map(Log, &[s])
+                })
+            },
+        ],
     },
     Rule {
         name: "softplus",
@@ -125,14 +206,48 @@ pub(super) static RULES: &[Rule] = &[
                 None => Ok(Outcome::No),
             }
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let e = b.map(Exp, &[x[0]])?;
-                let one = b.full_like(e, 1.0)?;
-                let s = b.map(Add, &[one, e])?;
-                b.map(Log, &[s])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[e, one])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    b.map(Log1p, &[e])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 2.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Sub, &[e, one])?;
+                    b.map(Log, &[s])
+                })
+            },
+        ],
     },
     Rule {
         name: "log1p",
@@ -146,13 +261,42 @@ pub(super) static RULES: &[Rule] = &[
                 None => Ok(Outcome::No),
             }
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let one = b.full_like(x[0], 1.0)?;
-                let s = b.map(Add, &[x[0], one])?;
-                b.map(Log, &[s])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = x[0];
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[e, one])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = x[0];
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Log, &[s])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = x[0];
+                    let one = b.full_like(e, 2.0)?;
+                    let s = b.map(Add, &[e, one])?;
+                    b.map(Log, &[s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = x[0];
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Sub, &[one, e])?;
+                    b.map(Log, &[s])
+                })
+            },
+        ],
     },
     Rule {
         name: "expm1",
@@ -168,13 +312,58 @@ pub(super) static RULES: &[Rule] = &[
                 None => Ok(Outcome::No),
             }
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let e = b.map(Exp, &[x[0]])?;
-                let one = b.full_like(e, 1.0)?;
-                b.map(Sub, &[e, one])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Sub, &[e, one])?;
+                    Ok(s)
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, -1.0)?;
+                    let s = b.map(Add, &[e, one])?;
+                    Ok(s)
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, -1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    Ok(s)
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Sub, &[one, e])?;
+                    Ok(s)
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[e, one])?;
+                    Ok(s)
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 2.0)?;
+                    let s = b.map(Sub, &[e, one])?;
+                    Ok(s)
+                })
+            },
+        ],
     },
     Rule {
         name: "sigmoid",
@@ -192,15 +381,73 @@ pub(super) static RULES: &[Rule] = &[
                 None => Ok(Outcome::No),
             }
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let n = b.map(Neg, &[x[0]])?;
-                let e = b.map(Exp, &[n])?;
-                let one = b.full_like(e, 1.0)?;
-                let s = b.map(Add, &[one, e])?;
-                b.map(Div, &[one, s])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = {
+                        let n = b.map(Neg, &[x[0]])?;
+                        b.map(Exp, &[n])?
+                    };
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Div, &[one, s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = {
+                        let n = b.map(Neg, &[x[0]])?;
+                        b.map(Exp, &[n])?
+                    };
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[e, one])?;
+                    b.map(Div, &[one, s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = {
+                        let n = b.map(Neg, &[x[0]])?;
+                        b.map(Exp, &[n])?
+                    };
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Recip, &[s])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = b.map(Exp, &[x[0]])?;
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Div, &[one, s])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = {
+                        let n = b.map(Neg, &[x[0]])?;
+                        b.map(Exp, &[n])?
+                    };
+                    let one = b.full_like(e, 1.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Div, &[s, one])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let e = {
+                        let n = b.map(Neg, &[x[0]])?;
+                        b.map(Exp, &[n])?
+                    };
+                    let one = b.full_like(e, 2.0)?;
+                    let s = b.map(Add, &[one, e])?;
+                    b.map(Div, &[one, s])
+                })
+            },
+        ],
     },
     Rule {
         name: "log-of-sigmoid",
@@ -214,12 +461,18 @@ pub(super) static RULES: &[Rule] = &[
             let s = cx.b.map(Softplus, &[minus])?;
             cx.map(Neg, &[s])
         },
-        example: || {
+        examples: &[|| {
             example(&[&[3, 5]], |b, x| {
                 let s = b.map(Sigmoid, &[x[0]])?;
                 b.map(Log, &[s])
             })
-        },
+        }],
+        counterexamples: &[|| {
+            example(&[&[3, 5]], |b, x| {
+                let s = b.map(Sigmoid, &[x[0]])?;
+                b.map(Log1p, &[s])
+            })
+        }],
     },
 ];
 

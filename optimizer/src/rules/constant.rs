@@ -1,15 +1,20 @@
 //! Constant folding.
 
 use graphc_ir::interp;
-use graphc_ir::ops::{Const, Op};
+use graphc_ir::ops::{Const, Moments, Op};
 use graphc_ir::scalar::{Class, ScalarFn};
-use graphc_ir::{Builder, TensorType};
+use graphc_ir::{Builder, DType, Scalar, Tensor, TensorType};
 
 use super::pattern::example;
 use super::{Exactness, Outcome, Rule};
 
 /// Larger results are computed once at run time (staged), never stored in the graph.
 const MAX_ELEMENTS: usize = 4096;
+
+/// A constant without structure, for examples.
+fn table(shape: &[usize]) -> Tensor {
+    Tensor::from_fn(DType::F32, shape, |i| Scalar::F((i % 7) as f64 / 4.0))
+}
 
 pub(super) static RULES: &[Rule] = &[
     Rule {
@@ -58,13 +63,45 @@ pub(super) static RULES: &[Rule] = &[
             let folded = values.into_iter().map(|t| cx.b.op1(Const { value: t.into() }, &[]));
             Ok(Outcome::Replace(folded.collect::<graphc_ir::Result<_>>()?))
         },
-        example: || {
-            example(&[&[3]], |b, x| {
-                let c = b.scalar(graphc_ir::DType::F32, 2.0)?;
-                let d = b.map(ScalarFn::Exp, &[c])?;
-                b.map(ScalarFn::Mul, &[x[0], d])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let c = b.scalar(DType::F32, 2.0)?;
+                    let d = b.map(ScalarFn::Exp, &[c])?;
+                    b.map(ScalarFn::Mul, &[x[0], d])
+                })
+            },
+            || {
+                example(&[&[3, 2]], |b, x| {
+                    let c = b.constant(table(&[2, 3]))?;
+                    let t = b.transpose(c, &[1, 0])?;
+                    b.map(ScalarFn::Mul, &[x[0], t])
+                })
+            },
+            || {
+                example(&[&[2]], |b, x| {
+                    let c = b.constant(table(&[2, 3]))?;
+                    let m = b.op(Moments { axes: vec![1] }, &[c])?;
+                    let v = b.map(ScalarFn::Mul, &[m[0], m[1]])?;
+                    b.map(ScalarFn::Mul, &[x[0], v])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[4097]], |b, x| {
+                    let c = b.constant(table(&[4097]))?;
+                    let d = b.map(ScalarFn::Exp, &[c])?;
+                    b.map(ScalarFn::Mul, &[x[0], d])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let c = b.scalar(DType::F32, 2.0)?;
+                    b.map(ScalarFn::Mul, &[x[0], c])
+                })
+            },
+        ],
     },
     Rule {
         name: "select-by-constant",
@@ -79,13 +116,27 @@ pub(super) static RULES: &[Rule] = &[
                 None => Outcome::No,
             })
         },
-        example: || {
-            example(&[&[3], &[3]], |b, x| {
-                let yes = graphc_ir::Tensor::scalar(graphc_ir::DType::Bool, graphc_ir::Scalar::B(true));
-                let c = b.constant(yes)?;
-                let s = b.map(ScalarFn::Select, &[c, x[0], x[1]])?;
-                b.map(ScalarFn::Exp, &[s])
+        examples: &[
+            || {
+                example(&[&[3], &[3]], |b, x| {
+                    let c = b.constant(Tensor::scalar(DType::Bool, Scalar::B(true)))?;
+                    let s = b.map(ScalarFn::Select, &[c, x[0], x[1]])?;
+                    b.map(ScalarFn::Exp, &[s])
+                })
+            },
+            || {
+                example(&[&[3], &[3]], |b, x| {
+                    let c = b.constant(Tensor::scalar(DType::Bool, Scalar::B(false)))?;
+                    let s = b.map(ScalarFn::Select, &[c, x[0], x[1]])?;
+                    b.map(ScalarFn::Exp, &[s])
+                })
+            },
+        ],
+        counterexamples: &[|| {
+            example(&[&[2], &[2]], |b, x| {
+                let c = b.constant(Tensor::from_fn(DType::Bool, &[2], |i| Scalar::B(i == 0)))?;
+                b.map(ScalarFn::Select, &[c, x[0], x[1]])
             })
-        },
+        }],
     },
 ];

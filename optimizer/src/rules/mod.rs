@@ -42,8 +42,10 @@ pub struct Rule {
     pub exactness: Exactness,
     /// Looks at one node, given with its operands in the new graph.
     pub apply: fn(&mut Context<'_>, &Node, &[ValueId]) -> Result<Outcome>,
-    /// A graph in which it fires.
-    pub example: fn() -> Result<Graph>,
+    /// Graphs in which it fires, at least one for each of its branches.
+    pub examples: &'static [fn() -> Result<Graph>],
+    /// Graphs that come close but in which it may not fire.
+    pub counterexamples: &'static [fn() -> Result<Graph>],
 }
 
 /// What a rule sees and writes to.
@@ -121,57 +123,102 @@ pub fn sweep<'r>(
 
 #[cfg(test)]
 mod tests {
+    use graphc_ir::{Tensor, interp, ops};
+
     use super::*;
 
+    fn graphs(rule: &'static Rule, of: &'static [fn() -> Result<Graph>]) -> Vec<(String, Graph)> {
+        let graph = |(i, make): (usize, &fn() -> Result<Graph>)| {
+            let name = format!("{} {i}", rule.name);
+            let graph = make().unwrap_or_else(|e| panic!("{name}: {e}"));
+            (name, graph)
+        };
+        of.iter().enumerate().map(graph).collect()
+    }
+
+    fn fired(rule: &Rule, remarks: &Remarks) -> bool {
+        remarks.list().iter().any(|r| r.applied && r.pass == rule.name)
+    }
+
+    fn alone(rule: &'static Rule, graph: &Graph, remarks: &mut Remarks) -> Graph {
+        sweep(graph, std::iter::once(rule), remarks).unwrap_or_else(|e| panic!("{}: {e}", rule.name))
+    }
+
+    fn among_all(graph: &Graph, remarks: &mut Remarks) -> Graph {
+        let canonical = sweep(graph, CANONICAL.iter(), remarks).expect("canonical rules apply");
+        let expanded = crate::expand::expand(&canonical).expect("examples expand");
+        sweep(&expanded, simplifying(), remarks).expect("rules apply")
+    }
+
+    /// Positive numbers, or numbers of both signs with zeros, infinities and NaN among them.
+    fn inputs(graph: &Graph, special: bool) -> Vec<Tensor> {
+        let numbers = [0.0, -0.0, -1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0, 2.5, -0.25];
+        let input = |(i, v): (usize, &ValueId)| {
+            let (ty, shape) = (graph.ty(*v), graph.ty(*v).static_shape());
+            if special {
+                let number = |k: usize| numbers[(k + 2 * i) % numbers.len()];
+                return Tensor::from_fn(ty.dtype, &shape, |k| graphc_ir::Scalar::F(number(k)));
+            }
+            ops::sample_positive(&shape, i as u64 + 1).cast(ty.dtype)
+        };
+        graph.inputs().iter().enumerate().map(input).collect()
+    }
+
+    #[track_caller]
+    fn same_values(name: &str, before: &Graph, after: &Graph, exactness: Exactness) {
+        // What rounds may be finite where the original is not.
+        let kinds: &[bool] = if exactness == Exactness::Exact { &[false, true] } else { &[false] };
+        for special in kinds {
+            let inputs = inputs(before, *special);
+            let refs: Vec<_> = inputs.iter().collect();
+            let wanted = interp::eval(before, &refs, &[]).expect("evaluates");
+            let found = interp::eval(after, &refs, &[]).expect("evaluates");
+            for (x, y) in wanted.iter().zip(&found) {
+                assert_eq!((x.shape(), x.dtype()), (y.shape(), y.dtype()), "{name}");
+                for (p, q) in x.to_f64().into_iter().zip(y.to_f64()) {
+                    let same = p == q || (p.is_nan() && q.is_nan());
+                    let near = (p - q).abs() <= 1e-5 * p.abs().max(1e-3);
+                    assert!(same || exactness == Exactness::Rounds && near, "{name}: {p} became {q}");
+                }
+            }
+        }
+    }
+
     #[test]
-    fn every_rule_fires_on_its_example() {
+    fn every_rule_fires_on_its_examples_and_is_right() {
         for rule in all() {
-            let example = (rule.example)().unwrap_or_else(|e| panic!("{}: {e}", rule.name));
-            let mut remarks = Remarks::enabled();
-            let out = sweep(&example, std::iter::once(rule), &mut remarks)
-                .unwrap_or_else(|e| panic!("{}: {e}", rule.name));
-            let fired = remarks.list().iter().any(|r| r.applied && r.pass == rule.name);
-            assert!(fired, "{} does not fire on its example", rule.name);
-            assert_ne!(out, example, "{} changes nothing", rule.name);
+            assert!(!rule.examples.is_empty(), "{} has no example", rule.name);
+            for (name, example) in graphs(rule, rule.examples) {
+                let mut remarks = Remarks::enabled();
+                let out = alone(rule, &example, &mut remarks);
+                assert!(fired(rule, &remarks), "{name} does not fire on its example");
+                assert_ne!(out, example, "{name} changes nothing");
+                same_values(&name, &example, &out, rule.exactness);
+            }
         }
     }
 
     #[test]
     fn every_rule_fires_among_the_others() {
         for rule in all() {
-            let example = (rule.example)().unwrap_or_else(|e| panic!("{}: {e}", rule.name));
-            let mut remarks = Remarks::enabled();
-            let canonical = sweep(&example, CANONICAL.iter(), &mut remarks).expect("canonical rules apply");
-            let expanded = crate::expand::expand(&canonical).expect("examples expand");
-            sweep(&expanded, simplifying(), &mut remarks).expect("rules apply");
-            let fired = remarks.list().iter().any(|r| r.applied && r.pass == rule.name);
-            assert!(fired, "{} never fires in the pipeline", rule.name);
+            for (name, example) in graphs(rule, rule.examples) {
+                let mut remarks = Remarks::enabled();
+                let out = among_all(&example, &mut remarks);
+                assert!(fired(rule, &remarks), "{name} never fires in the pipeline");
+                same_values(&name, &example, &out, Exactness::Rounds);
+            }
         }
     }
 
     #[test]
-    fn rules_keep_values() {
+    fn rules_leave_alone_what_only_looks_alike() {
         for rule in all() {
-            let example = (rule.example)().unwrap_or_else(|e| panic!("{}: {e}", rule.name));
-            let out = sweep(&example, std::iter::once(rule), &mut Remarks::default()).expect("applies");
-            let inputs: Vec<_> = example
-                .inputs()
-                .iter()
-                .enumerate()
-                .map(|(i, v)| {
-                    let shape = example.ty(*v).static_shape();
-                    let t = graphc_ir::ops::sample_positive(&shape, i as u64 + 1);
-                    t.cast(example.ty(*v).dtype)
-                })
-                .collect();
-            let refs: Vec<_> = inputs.iter().collect();
-            let before = graphc_ir::interp::eval(&example, &refs, &[]).expect("evaluates");
-            let after = graphc_ir::interp::eval(&out, &refs, &[]).expect("evaluates");
-            for (x, y) in before.iter().zip(&after) {
-                assert_eq!(x.shape(), y.shape(), "{}", rule.name);
-                for (p, q) in x.to_f64().into_iter().zip(y.to_f64()) {
-                    assert!((p - q).abs() <= 1e-5 * p.abs().max(1e-3), "{}: {p} became {q}", rule.name);
-                }
+            for (name, graph) in graphs(rule, rule.counterexamples) {
+                let mut remarks = Remarks::enabled();
+                alone(rule, &graph, &mut remarks);
+                assert!(!fired(rule, &remarks), "{name} fires on its counterexample");
+                let out = among_all(&graph, &mut Remarks::default());
+                same_values(&name, &graph, &out, Exactness::Rounds);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Movement operations: composed, dropped where they move nothing, and hoisted out of maps.
 
-use graphc_ir::ops::{Broadcast, Map, Op, Pad, Reduce, Slice, Transpose};
+use graphc_ir::ops::{Broadcast, Concat, Map, Op, Pad, Reduce, ReduceKind, Reshape, Slice, Transpose};
 use graphc_ir::scalar::ScalarFn;
 use graphc_ir::{Dim, ValueId};
 
@@ -36,12 +36,69 @@ pub(super) static RULES: &[Rule] = &[
             };
             Ok(if nothing { keep(*x) } else { Outcome::No })
         },
-        example: || {
-            example(&[&[3, 5]], |b, x| {
-                let t = b.op1(Transpose { perm: vec![0, 1] }, &[x[0]])?;
-                b.map(ScalarFn::Exp, &[t])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Transpose { perm: vec![0, 1] }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Reshape { dims: dims(&[3, 5]) }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Broadcast { dims: dims(&[3, 5]), axes: vec![0, 1] }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Slice { starts: dims(&[0, 0]), limits: dims(&[3, 5]) }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(
+                        Pad { lo: dims(&[0, 0]), hi: dims(&[0, 0]), value: graphc_ir::ops::attr::Real(0.0) },
+                        &[x[0]],
+                    )?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Concat { axis: 1 }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Reduce { kind: ReduceKind::Sum, axes: Vec::new() }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+        ],
+        counterexamples: &[
+            || example(&[&[3, 3]], |b, x| b.op1(Transpose { perm: vec![1, 0] }, &[x[0]])),
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Slice { starts: dims(&[0, 1]), limits: dims(&[3, 5]) }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || example(&[&[3, 5], &[3, 5]], |b, x| b.op1(Concat { axis: 1 }, &[x[0], x[1]])),
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let t = b.op1(Reshape { dims: dims(&[5, 3]) }, &[x[0]])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+        ],
     },
     Rule {
         name: "reshape-of-reshape",
@@ -53,12 +110,18 @@ pub(super) static RULES: &[Rule] = &[
                 _ => Ok(Outcome::No),
             }
         },
-        example: || {
+        examples: &[|| {
             example(&[&[6]], |b, x| {
                 let r = b.reshape(x[0], &dims(&[2, 3]))?;
                 b.reshape(r, &dims(&[3, 2]))
             })
-        },
+        }],
+        counterexamples: &[|| {
+            example(&[&[2, 3]], |b, x| {
+                let r = b.transpose(x[0], &[1, 0])?;
+                b.reshape(r, &dims(&[6]))
+            })
+        }],
     },
     Rule {
         name: "transpose-of-transpose",
@@ -69,12 +132,26 @@ pub(super) static RULES: &[Rule] = &[
             let perm: Vec<usize> = outer.perm.iter().map(|p| inner.perm[*p]).collect();
             Ok(keep(cx.b.transpose(from[0], &perm)?))
         },
-        example: || {
-            example(&[&[2, 3, 5]], |b, x| {
-                let t = b.transpose(x[0], &[1, 0, 2])?;
-                b.transpose(t, &[2, 1, 0])
+        examples: &[
+            || {
+                example(&[&[2, 3, 5]], |b, x| {
+                    let t = b.transpose(x[0], &[1, 0, 2])?;
+                    b.transpose(t, &[2, 1, 0])
+                })
+            },
+            || {
+                example(&[&[2, 3, 5]], |b, x| {
+                    let t = b.transpose(x[0], &[1, 2, 0])?;
+                    b.transpose(t, &[1, 2, 0])
+                })
+            },
+        ],
+        counterexamples: &[|| {
+            example(&[&[2, 3]], |b, x| {
+                let t = b.reshape(x[0], &dims(&[3, 2]))?;
+                b.transpose(t, &[1, 0])
             })
-        },
+        }],
     },
     Rule {
         name: "broadcast-of-broadcast",
@@ -86,12 +163,26 @@ pub(super) static RULES: &[Rule] = &[
             let op = Broadcast { dims: outer.dims.clone(), axes };
             Ok(keep(cx.b.op1(op, &[from[0]])?))
         },
-        example: || {
-            example(&[&[3]], |b, x| {
-                let w = b.broadcast(x[0], &dims(&[3, 5]), &[0])?;
-                b.broadcast(w, &dims(&[2, 3, 5]), &[1, 2])
+        examples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[3, 5]), &[0])?;
+                    b.broadcast(w, &dims(&[2, 3, 5]), &[1, 2])
+                })
+            },
+            || {
+                example(&[&[3, 2]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[5, 3, 2]), &[1, 2])?;
+                    b.broadcast(w, &dims(&[5, 3, 7, 2]), &[0, 1, 3])
+                })
+            },
+        ],
+        counterexamples: &[|| {
+            example(&[&[3, 5]], |b, x| {
+                let w = b.transpose(x[0], &[1, 0])?;
+                b.broadcast(w, &dims(&[2, 5, 3]), &[1, 2])
             })
-        },
+        }],
     },
     Rule {
         name: "moved-constant",
@@ -108,14 +199,38 @@ pub(super) static RULES: &[Rule] = &[
             let c = cx.b.constant(graphc_ir::Tensor::scalar(ty.dtype, value))?;
             Ok(keep(cx.b.broadcast(c, &ty.dims, &[])?))
         },
-        example: || {
-            example(&[&[5, 3]], |b, x| {
-                let one = b.scalar(graphc_ir::DType::F32, 2.0)?;
-                let w = b.broadcast(one, &dims(&[3, 5]), &[])?;
-                let t = b.transpose(w, &[1, 0])?;
-                b.map(ScalarFn::Add, &[x[0], t])
+        examples: &[
+            || {
+                example(&[&[5, 3]], |b, x| {
+                    let one = b.scalar(graphc_ir::DType::F32, 2.0)?;
+                    let w = b.broadcast(one, &dims(&[3, 5]), &[])?;
+                    let t = b.op1(Transpose { perm: vec![1, 0] }, &[w])?;
+                    b.map(ScalarFn::Add, &[x[0], t])
+                })
+            },
+            || {
+                example(&[&[15]], |b, x| {
+                    let one = b.scalar(graphc_ir::DType::F32, 2.0)?;
+                    let w = b.broadcast(one, &dims(&[3, 5]), &[])?;
+                    let t = b.op1(Reshape { dims: dims(&[15]) }, &[w])?;
+                    b.map(ScalarFn::Add, &[x[0], t])
+                })
+            },
+            || {
+                example(&[&[3, 2]], |b, x| {
+                    let one = b.scalar(graphc_ir::DType::F32, 2.0)?;
+                    let w = b.broadcast(one, &dims(&[3, 5]), &[])?;
+                    let t = b.op1(Slice { starts: dims(&[0, 1]), limits: dims(&[3, 3]) }, &[w])?;
+                    b.map(ScalarFn::Add, &[x[0], t])
+                })
+            },
+        ],
+        counterexamples: &[|| {
+            example(&[&[5]], |b, x| {
+                let w = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                b.transpose(w, &[1, 0])
             })
-        },
+        }],
     },
     Rule {
         name: "slice-of-slice",
@@ -129,12 +244,26 @@ pub(super) static RULES: &[Rule] = &[
             let op = Slice { starts: shift(&outer.starts)?, limits: shift(&outer.limits)? };
             Ok(keep(cx.b.op1(op, &[from[0]])?))
         },
-        example: || {
-            example(&[&[9]], |b, x| {
-                let s = b.op1(Slice { starts: dims(&[2]), limits: dims(&[8]) }, &[x[0]])?;
-                b.op1(Slice { starts: dims(&[1]), limits: dims(&[4]) }, &[s])
+        examples: &[
+            || {
+                example(&[&[9]], |b, x| {
+                    let s = b.op1(Slice { starts: dims(&[2]), limits: dims(&[8]) }, &[x[0]])?;
+                    b.op1(Slice { starts: dims(&[1]), limits: dims(&[4]) }, &[s])
+                })
+            },
+            || {
+                example(&[&[4, 9]], |b, x| {
+                    let s = b.op1(Slice { starts: dims(&[1, 2]), limits: dims(&[4, 8]) }, &[x[0]])?;
+                    b.op1(Slice { starts: dims(&[0, 1]), limits: dims(&[2, 4]) }, &[s])
+                })
+            },
+        ],
+        counterexamples: &[|| {
+            example(&[&[3, 3]], |b, x| {
+                let s = b.transpose(x[0], &[1, 0])?;
+                b.op1(Slice { starts: dims(&[1, 0]), limits: dims(&[2, 3]) }, &[s])
             })
-        },
+        }],
     },
     Rule {
         name: "slice-of-pad",
@@ -151,14 +280,50 @@ pub(super) static RULES: &[Rule] = &[
                     .all(|((l, lo), d)| lo.add(d).is_ok_and(|e| e == *l));
             Ok(if whole { keep(from[0]) } else { Outcome::No })
         },
-        example: || {
-            example(&[&[3]], |b, x| {
-                let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
-                let p = b.op1(pad, &[x[0]])?;
-                let s = b.op1(Slice { starts: dims(&[2]), limits: dims(&[5]) }, &[p])?;
-                b.map(ScalarFn::Exp, &[s])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let t = b.op1(pad, &[x[0]])?;
+                    let t = b.op1(Slice { starts: dims(&[2]), limits: dims(&[5]) }, &[t])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let pad = Pad { lo: dims(&[0]), hi: dims(&[4]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let t = b.op1(pad, &[x[0]])?;
+                    let t = b.op1(Slice { starts: dims(&[0]), limits: dims(&[3]) }, &[t])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3]], |b, x| {
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let t = b.op1(pad, &[x[0]])?;
+                    let t = b.op1(Slice { starts: dims(&[1]), limits: dims(&[5]) }, &[t])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let t = b.op1(pad, &[x[0]])?;
+                    let t = b.op1(Slice { starts: dims(&[2]), limits: dims(&[4]) }, &[t])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+            || {
+                example(&[&[3]], |b, x| {
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let t = b.op1(pad, &[x[0]])?;
+                    let t = b.op1(Slice { starts: dims(&[0]), limits: dims(&[3]) }, &[t])?;
+                    b.map(ScalarFn::Exp, &[t])
+                })
+            },
+        ],
     },
     Rule {
         name: "reduce-over-size-one",
@@ -173,7 +338,15 @@ pub(super) static RULES: &[Rule] = &[
             let kept = cx.old.ty(node.out(0)).dims.clone();
             Ok(keep(cx.b.reshape(ins[0], &kept)?))
         },
-        example: || example(&[&[3, 1]], |b, x| b.sum(x[0], &[1])),
+        examples: &[
+            || example(&[&[3, 1]], |b, x| b.sum(x[0], &[1])),
+            || example(&[&[1, 3, 1]], |b, x| b.sum(x[0], &[0, 2])),
+            || example(&[&[3, 1]], |b, x| b.reduce(ReduceKind::Prod, x[0], &[1])),
+        ],
+        counterexamples: &[
+            || example(&[&[3, 1]], |b, x| b.sum(x[0], &[0, 1])),
+            || example(&[&[3, 2]], |b, x| b.sum(x[0], &[1])),
+        ],
     },
     Rule {
         name: "reduce-of-reduce",
@@ -195,12 +368,42 @@ pub(super) static RULES: &[Rule] = &[
             axes.sort_unstable();
             Ok(keep(cx.b.op1(Reduce { kind: inner.kind, axes }, &[from[0]])?))
         },
-        example: || {
-            example(&[&[3, 5, 2]], |b, x| {
-                let s = b.sum(x[0], &[1])?;
-                b.sum(s, &[1])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[3, 5, 2]], |b, x| {
+                    let s = b.reduce(ReduceKind::Sum, x[0], &[1])?;
+                    b.reduce(ReduceKind::Sum, s, &[1])
+                })
+            },
+            || {
+                example(&[&[3, 5, 2]], |b, x| {
+                    let s = b.reduce(ReduceKind::Sum, x[0], &[0])?;
+                    b.reduce(ReduceKind::Sum, s, &[1])
+                })
+            },
+            || {
+                example(&[&[3, 5, 2]], |b, x| {
+                    let s = b.reduce(ReduceKind::Max, x[0], &[2])?;
+                    b.reduce(ReduceKind::Max, s, &[0])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[3, 5, 2]], |b, x| {
+                    let s = b.reduce(ReduceKind::Max, x[0], &[1])?;
+                    b.reduce(ReduceKind::Sum, s, &[1])
+                })
+            },
+            || {
+                example(&[&[3, 5, 2]], |b, x| {
+                    let s = b.sum(x[0], &[1])?;
+                    let t = b.sum(s, &[1])?;
+                    let t = b.broadcast(t, &dims(&[3, 2]), &[0])?;
+                    b.map(ScalarFn::Add, &[s, t])
+                })
+            },
+        ],
     },
     Rule {
         name: "hoist-broadcast",
@@ -243,13 +446,58 @@ pub(super) static RULES: &[Rule] = &[
             let y = cx.b.op1(Map { f: m.f }, &operands)?;
             Ok(keep(cx.b.broadcast(y, &target, &axes)?))
         },
-        example: || {
-            example(&[&[5], &[5]], |b, x| {
-                let p = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
-                let q = b.broadcast(x[1], &dims(&[3, 5]), &[1])?;
-                b.map(ScalarFn::Mul, &[p, q])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[5], &[5]], |b, x| {
+                    let p = b.broadcast(x[0], &dims(&[5, 5]), &[1])?;
+                    let q = b.broadcast(x[1], &dims(&[5, 5]), &[1])?;
+                    b.map(ScalarFn::Sub, &[p, q])
+                })
+            },
+            || {
+                example(&[&[5], &[5]], |b, x| {
+                    let p = b.broadcast(x[0], &dims(&[5, 5]), &[0])?;
+                    let q = b.broadcast(x[1], &dims(&[5, 5]), &[0])?;
+                    b.map(ScalarFn::Sub, &[p, q])
+                })
+            },
+            || {
+                example(&[&[5]], |b, x| {
+                    let p = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                    let q = b.full_like(p, 3.0)?;
+                    b.map(ScalarFn::Sub, &[p, q])
+                })
+            },
+            || {
+                example(&[&[5]], |b, x| {
+                    let p = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                    let q = b.full_like(p, 3.0)?;
+                    b.map(ScalarFn::Sub, &[q, p])
+                })
+            },
+            || {
+                example(&[&[3, 5]], |b, x| {
+                    let (p, q) = (b.full_like(x[0], 3.0)?, b.full_like(x[0], 4.0)?);
+                    let s = b.map(ScalarFn::Sub, &[p, q])?;
+                    b.map(ScalarFn::Mul, &[x[0], s])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[5], &[5]], |b, x| {
+                    let p = b.broadcast(x[0], &dims(&[5, 5]), &[0])?;
+                    let q = b.broadcast(x[1], &dims(&[5, 5]), &[1])?;
+                    b.map(ScalarFn::Sub, &[p, q])
+                })
+            },
+            || {
+                example(&[&[5], &[3, 5]], |b, x| {
+                    let p = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                    b.map(ScalarFn::Sub, &[p, x[1]])
+                })
+            },
+        ],
     },
     Rule {
         name: "unit-reshape-of-broadcast",
@@ -272,12 +520,44 @@ pub(super) static RULES: &[Rule] = &[
             };
             Ok(keep(cx.b.broadcast(from[0], &r.dims, &axes)?))
         },
-        example: || {
-            example(&[&[5], &[3, 1, 5]], |b, x| {
-                let w = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
-                let r = b.reshape(w, &dims(&[3, 1, 5]))?;
-                b.map(ScalarFn::Mul, &[x[1], r])
-            })
-        },
+        examples: &[
+            || {
+                example(&[&[5], &[3, 1, 5]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                    let r = b.reshape(w, &dims(&[3, 1, 5]))?;
+                    b.map(ScalarFn::Mul, &[x[1], r])
+                })
+            },
+            || {
+                example(&[&[5], &[3, 5]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[3, 1, 5]), &[2])?;
+                    let r = b.reshape(w, &dims(&[3, 5]))?;
+                    b.map(ScalarFn::Mul, &[x[1], r])
+                })
+            },
+            || {
+                example(&[&[5], &[1, 5, 3]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[5, 3]), &[0])?;
+                    let r = b.reshape(w, &dims(&[1, 5, 3]))?;
+                    b.map(ScalarFn::Mul, &[x[1], r])
+                })
+            },
+        ],
+        counterexamples: &[
+            || {
+                example(&[&[5], &[15]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                    let r = b.reshape(w, &dims(&[15]))?;
+                    b.map(ScalarFn::Mul, &[x[1], r])
+                })
+            },
+            || {
+                example(&[&[5], &[5, 3]], |b, x| {
+                    let w = b.broadcast(x[0], &dims(&[3, 5]), &[1])?;
+                    let r = b.reshape(w, &dims(&[5, 3]))?;
+                    b.map(ScalarFn::Mul, &[x[1], r])
+                })
+            },
+        ],
     },
 ];

@@ -70,3 +70,12 @@ pub fn example(
     let out = f(&mut b, &ins)?;
     b.finish(&[out])
 }
+
+/// exp(f(x, number)), or with the number on the left: examples of rules about literal operands.
+pub fn with_number(f: ScalarFn, number: f64, left: bool) -> Result<Graph> {
+    example(&[&[3, 5]], |b, x| {
+        let number = b.full_like(x[0], number)?;
+        let y = b.map(f, &if left { [number, x[0]] } else { [x[0], number] })?;
+        b.map(ScalarFn::Exp, &[y])
+    })
+}

@@ -38,11 +38,12 @@ pub(super) static RULES: &[Rule] = &[
             });
             Ok(Outcome::Replace(replace.collect::<Result<_>>()?))
         },
-        example: || {
+        examples: &[|| {
             let (op, mut b, ins) = accumulate(true)?;
             let outs = b.op(op, &ins)?;
             b.finish(&outs[..1])
-        },
+        }],
+        counterexamples: &[],
     },
     Rule {
         name: "merge-loops",
@@ -79,14 +80,15 @@ pub(super) static RULES: &[Rule] = &[
             let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
             Ok(Outcome::Replace((0..n).chain(places).map(|p| outs[p]).collect()))
         },
-        example: || {
+        examples: &[|| {
             let (one, mut b, ins) = accumulate(false)?;
             let (two, _, _) = accumulate(true)?;
             let x = b.op(one, &ins)?;
             let y = b.op(two, &ins)?;
             let sum = b.map(ScalarFn::Add, &[x[0], y[0]])?;
             b.finish(&[sum, y[1]])
-        },
+        }],
+        counterexamples: &[],
     },
 ];
 
