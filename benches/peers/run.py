@@ -21,7 +21,7 @@ def arguments() -> argparse.Namespace:
     """Options and the names of rows."""
     parser = argparse.ArgumentParser(description="Measures graphc against other systems, interleaved in one run.")
     parser.add_argument("--env", type=Path, required=True, help="folder of the virtual environment, made if absent")
-    parser.add_argument("--graphc", type=Path, help="a graphc binary to use instead of building one")
+    parser.add_argument("--graphc", type=Path, help="a graphc binary, beside graphc-models, instead of building them")
     parser.add_argument("--threads", type=int, default=2, help="threads of every system (default 2)")
     parser.add_argument("--seconds", type=float, default=1.0, help="time of one turn of one system (default 1)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each system (default 7)")
@@ -46,8 +46,9 @@ def ensure_environment(folder: Path) -> Path:
 
 
 def build_graphc() -> Path:
-    """The release binary, built from this tree."""
-    subprocess.run(["cargo", "build", "--release", "--package", "graphc-cli"], cwd=REPOSITORY, check=True)
+    """The release binary, built from this tree; graphc-models lies beside it."""
+    packages = ["--package", "graphc-cli", "--package", "graphc-models"]
+    subprocess.run(["cargo", "build", "--release", *packages], cwd=REPOSITORY, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", "target"))
     return REPOSITORY / target / "release" / "graphc"
 
@@ -58,6 +59,9 @@ def main() -> int:
     command = [ensure_environment(options.env.resolve()), "-m", "harness.measure", "--graphc", graphc]
     command += ["--threads", str(options.threads), "--seconds", str(options.seconds)]
     command += ["--rounds", str(options.rounds), *options.rows]
+    models = graphc.with_name("graphc-models")
+    if models.exists():
+        command += ["--models", models]
     if options.json:
         command += ["--json", options.json.resolve()]
     return subprocess.run(command, cwd=HERE, check=False).returncode

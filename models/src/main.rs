@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use graphc::Session;
 use graphc::build::{Module, StateRole};
-use graphc_models::MODELS;
+use graphc_models::{File, MODELS};
 
 const USAGE: &str = "usage: graphc-models NAME FOLDER
 
-Writes FOLDER/NAME.json. Values of parameters and buffers in a file that is there are kept.
+Writes FOLDER/NAME.json. Values of parameters and buffers in a file that is there are kept; resnet18 gets random
+weights.
 ";
 
 fn main() -> ExitCode {
@@ -30,9 +32,14 @@ fn main() -> ExitCode {
 }
 
 fn write(name: &str, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let mut module = (graphc_models::find(name)?.build)()?;
+    let model = graphc_models::find(name)?;
+    let mut module = (model.build)()?;
     let path = folder.join(format!("{name}.json"));
-    if path.exists() {
+    if model.file == File::Initialized {
+        let mut session = Session::from_module(module.clone()).build()?;
+        session.init(0)?;
+        keep_values(&mut module, &session.snapshot());
+    } else if path.exists() {
         keep_values(&mut module, &graphc::file::load(&path)?);
     }
     std::fs::create_dir_all(folder)?;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,11 +23,24 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PAUSE_S = 0.1
 
 
+def module_of(row: Row, options: argparse.Namespace, folder: Path) -> Path:
+    """The row's module, which is written into `folder` if it is one that is made on demand."""
+    if not row.on_demand:
+        return REPOSITORY / row.module
+    subprocess.run([options.models, row.module, folder / "module"], check=True)
+    return folder / "module" / f"{row.module}.json"
+
+
+def lacks_module(row: Row, options: argparse.Namespace) -> bool:
+    """Whether there is no module, and nothing that writes it."""
+    return options.models is None if row.on_demand else not (REPOSITORY / row.module).is_file()
+
+
 def measure_row(row: Row, options: argparse.Namespace) -> list[Finding]:
     """Errors of every system first, then the rounds."""
     with tempfile.TemporaryDirectory(prefix="graphc-peers-") as temporary:
         folder = Path(temporary)
-        module = REPOSITORY / row.module
+        module = module_of(row, options, folder)
         systems = [Graphc(options.graphc, module, row, options.threads, folder)]
         systems += [Peer(name, row, options.threads, folder) for name in row.peers()]
         findings = {system.name: Finding(system.name) for system in systems}
@@ -53,7 +67,9 @@ def compare(finding: Finding, system: Graphc | Peer, reference: np.ndarray) -> N
 
 
 def compare_state(finding: Finding, graphc: Graphc, reference: Arrays) -> None:
-    """Notes the error of the state that the same runs leave."""
+    """Notes the error of the state that the same runs leave, if they update any."""
+    if not reference:
+        return
     state = graphc.state()
     absent = [name for name in reference if name not in state]
     if absent:
@@ -88,6 +104,7 @@ def arguments() -> argparse.Namespace:
     """The options of `run.py` that concern the measurement."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--graphc", type=Path, required=True)
+    parser.add_argument("--models", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rounds", type=int, required=True)
@@ -106,8 +123,8 @@ def main() -> int:
     records, good = [], True
     for name in options.rows or row_names():
         row = load_row(name)
-        if not (REPOSITORY / row.module).is_file():
-            print(f"{row.name}: skipped, its module {row.module} is not in the repository\n", flush=True)
+        if lacks_module(row, options):
+            print(f"{row.name}: skipped, there is neither its module {row.module} nor who writes it\n", flush=True)
             # A row that was asked for by name has to be measured.
             good = good and not options.rows
             continue

@@ -28,7 +28,8 @@ class Row(ABC):
 
     name: str  # that of the file in rows/
     title: str  # one line for the report
-    module: str  # the graphc module, relative to the repository
+    module: str  # the graphc module, relative to the repository; a model's name if it is made on demand
+    on_demand: bool = False  # whether graphc-models writes the module, because the repository has none
     function: str  # its function to run
     output: str  # the output that is compared
     repeats: int  # how many runs in a row are compared, each committing its updates
@@ -44,7 +45,7 @@ class Row(ABC):
 
     @abstractmethod
     def reference(self) -> tuple[Step, State]:
-        """The computation in NumPy and float64, and the state that its steps leave."""
+        """The computation in float64, by NumPy or PyTorch, and the state that its steps leave (none without updates)."""
 
     @abstractmethod
     def peers(self) -> Mapping[str, Callable[[], Step]]:

@@ -2,6 +2,7 @@
 
 mod classifiers;
 mod common;
+mod layers;
 mod shipped;
 mod stress;
 mod two_layer;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use graphc::build::Module;
 use graphc::ir::wire::{EncodeOptions, encode};
 use graphc::{Session, Tensor};
-use graphc_models::MODELS;
+use graphc_models::{File, MODELS};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join(format!("{name}.json"))
@@ -22,7 +22,7 @@ fn graphs(mut module: Module) -> String {
 
 #[test]
 fn files_are_as_built() {
-    for model in MODELS.iter().filter(|m| m.shipped) {
+    for model in MODELS.iter().filter(|m| m.file == File::Shipped) {
         let file = graphc::file::load(&path(model.name)).unwrap_or_else(|e| panic!("{e}"));
         let built = (model.build)().unwrap();
         assert_eq!(
@@ -55,12 +55,18 @@ fn a_misspelt_name_is_suggested() {
     assert!(graphc_models::find("mlp784").err().unwrap().to_string().contains("did you mean `mlp_784`?"));
 }
 
+/// Models of the digits whose weights are shipped, and what they read of the test half at least.
+const TRAINED: [(&str, f64); 2] = [("digits_mlp", 0.96), ("digits_cnn", 0.97)];
+
 #[test]
-fn names_and_images_of_the_digits_are_in_their_file() {
-    let meta = graphc::file::load(&path("digits_mlp")).unwrap().meta;
-    let classes = meta.get("classes").and_then(|c| c.texts().map(|t| t.join(" ")));
-    assert_eq!(classes.as_deref(), Some("0 1 2 3 4 5 6 7 8 9"));
-    assert!(meta.get("image").is_some_and(|i| i.get("mean").is_some() && i.get("std").is_some()));
+fn names_and_images_of_the_digits_are_in_their_files() {
+    for (name, _) in TRAINED {
+        let meta = graphc::file::load(&path(name)).unwrap().meta;
+        let classes = meta.get("classes").and_then(|c| c.texts().map(|t| t.join(" ")));
+        assert_eq!(classes.as_deref(), Some("0 1 2 3 4 5 6 7 8 9"), "{name}");
+        let image = meta.get("image").expect("how images are read");
+        assert!(image.get("mean").is_some() && image.get("std").is_some(), "{name}");
+    }
 }
 
 /// Rows of `data/digits.csv.gz` as `x` and `y`.
@@ -80,9 +86,29 @@ fn digits(rows: std::ops::Range<usize>) -> (Tensor, Tensor) {
 /// Writers whose hand the weights were not trained on.
 #[test]
 fn shipped_weights_read_the_test_half() {
-    let session = Session::open(path("digits_mlp")).unwrap().build().unwrap();
     let (x, y) = digits(898..1797);
-    let found = session.run_shared("evaluate", [("x", &x), ("y", &y)]).unwrap();
-    let accuracy = found["accuracy"].get(0).as_f64();
-    assert!(accuracy > 0.96, "{accuracy}");
+    for (name, least) in TRAINED {
+        let session = Session::open(path(name)).unwrap().build().unwrap();
+        let found = session.run_shared("evaluate", [("x", &x), ("y", &y)]).unwrap();
+        let accuracy = found["accuracy"].get(0).as_f64();
+        assert!(accuracy > least, "{name}: {accuracy}");
+    }
+}
+
+#[test]
+fn shipped_weights_read_the_images() {
+    let image = |digit: i64| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("digits/digit-{digit}.png"));
+        let image = image::open(file).unwrap().into_luma8();
+        assert_eq!(image.dimensions(), (8, 8));
+        let pixels: Vec<f32> = image.into_raw().iter().map(|v| f32::from(*v) / 255.0).collect();
+        Tensor::from_slice(&[1, 1, 8, 8], &pixels)
+    };
+    for (name, _) in TRAINED {
+        let session = Session::open(path(name)).unwrap().build().unwrap();
+        for digit in [0, 3, 5, 7] {
+            let found = session.run_shared("predict", [("x", &image(digit))]).unwrap();
+            assert_eq!(found["class"].to_f64(), [digit as f64], "{name}");
+        }
+    }
 }
