@@ -1,4 +1,5 @@
-//! How much of the processor's multiply-add peak filter gradients and depthwise convolutions reach.
+//! How much of the processor's multiply-add peak filter gradients and depthwise convolutions reach, and how
+//! long pooling takes.
 //!
 //! Operations are counted without padding left out: every tap of every output pixel.
 //!
@@ -14,6 +15,7 @@ use graphc_cpu::gemm::{Epilogue, Output};
 use graphc_cpu::isa::{FlushDenormals, Isa};
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
+use graphc_cpu::{depthwise, window};
 use peak::{Measured, measure, peak};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -81,6 +83,20 @@ fn main() -> Result<()> {
         for layer in layers().iter().filter(|layer| layer.name.contains(&filter)) {
             filter_grad(&pool, isa, layer)?;
         }
+        println!("{:34} {:>9} {:>9} {:>7}", "depthwise", "us", "GFLOP/s", "% peak");
+        for (channels, input, stride) in [(128, 56, 1), (512, 14, 1), (128, 28, 1), (128, 56, 2)] {
+            for way in [Way::Forward, Way::InputGrad, Way::FilterGrad] {
+                let name = format!("{channels}x{input} 3x3 s{stride} {way:?}");
+                if name.contains(&filter) {
+                    let layer = Layer { input, stride, cin: channels, cout: channels, ..DEPTHWISE };
+                    depthwise(&pool, isa, &layer, way, &name)?;
+                }
+            }
+        }
+        println!("{:34} {:>9} {:>9}", "3x3 s2 pooling of 64x112", "us", "ns an output");
+        for way in ["maximum", "scatter", "mean"].into_iter().filter(|way| way.contains(&filter)) {
+            pooling(&pool, isa, way)?;
+        }
     }
     Ok(())
 }
@@ -98,8 +114,7 @@ fn filter_grad(pool: &Pool, isa: Isa, layer: &Layer) -> Result<()> {
     let output = Output { c: c.as_mut_ptr().cast::<f32>(), row_stride: cout, batch_stride: 0 };
     let mut failure = None;
     let flops = 2.0 * (problem.rows() * cout * layer.output_pixels()) as f64;
-    let threads = pool.threads();
-    let Measured { time, ratio, best } = measure(isa, size_of::<f32>(), threads, flops, || {
+    let measured = measure(isa, size_of::<f32>(), pool.threads(), flops, || {
         let (x, dy) = (black_box(x.as_mut_ptr()).cast::<f32>(), dy.as_ptr().cast::<f32>());
         let (epilogue, scratch) = (Epilogue::Store(output), scratch.as_mut_slice());
         // SAFETY: the arrays have the sizes that the problem describes; `isa` is available.
@@ -109,13 +124,110 @@ fn filter_grad(pool: &Pool, isa: Isa, layer: &Layer) -> Result<()> {
     if let Some(error) = failure {
         return Err(error.into());
     }
-    report(layer.name, flops, &Measured { time, ratio, best });
+    report(layer.name, flops, &measured);
     Ok(())
 }
 
-fn report(name: &str, flops: f64, Measured { time, ratio, best }: &Measured) {
-    let (us, rate) = (time * 1e6, flops / time / 1e9);
-    println!("{name:34} {us:9.1} {rate:9.1} {:7.1} {:7.1}", 100.0 * ratio, 100.0 * best);
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Forward,
+    InputGrad,
+    FilterGrad,
+}
+
+const DEPTHWISE: Layer =
+    Layer { name: "", images: 1, input: 0, kernel: 3, stride: 1, pad: 1, cin: 0, cout: 0 };
+
+fn depthwise(pool: &Pool, isa: Isa, layer: &Layer, way: Way, name: &str) -> Result<()> {
+    let (geometry, channels) = (layer.geometry(), layer.cin);
+    let x = Pixels::dense(geometry.input, channels);
+    let dy = Pixels::dense(geometry.output, channels);
+    let problem = depthwise::Problem { geometry, images: 1, channels, x, dy, tap_stride: channels };
+    let (mut images, grads) = (filled(x.image_stride)?, filled(dy.image_stride)?);
+    let filters = filled(9 * channels)?;
+    let mut c = filled(x.image_stride)?;
+    let bytes = match way {
+        Way::FilterGrad => depthwise::filter_grad_scratch_bytes::<f32>(isa, &problem, pool.threads()),
+        _ => depthwise::scratch_bytes::<f32>(isa, pool.threads()),
+    };
+    let mut scratch = Block::new(bytes)?;
+    let output = Output { c: c.as_mut_ptr().cast::<f32>(), row_stride: channels, batch_stride: 0 };
+    let mut failure = None;
+    let flops = 2.0 * (9 * channels * layer.output_pixels()) as f64;
+    let measured = measure(isa, size_of::<f32>(), pool.threads(), flops, || {
+        let x = black_box(images.as_mut_ptr()).cast::<f32>();
+        let (dy, w) = (grads.as_ptr().cast::<f32>(), filters.as_ptr().cast::<f32>());
+        let (epilogue, scratch) = (Epilogue::Store(output), scratch.as_mut_slice());
+        // SAFETY: the arrays have the sizes that the problem describes; `isa` is available.
+        let result = unsafe {
+            match way {
+                Way::Forward => depthwise::forward(pool, isa, &problem, x, w, &epilogue, scratch),
+                Way::InputGrad => depthwise::input_grad(pool, isa, &problem, dy, w, &epilogue, scratch),
+                Way::FilterGrad => depthwise::filter_grad(pool, isa, &problem, x, dy, &epilogue, scratch),
+            }
+        };
+        failure = result.err();
+    });
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    report(name, flops, &measured);
+    Ok(())
+}
+
+fn pooling(pool: &Pool, isa: Isa, way: &str) -> Result<()> {
+    let channels = 64;
+    let sizes = |size| [1, size, size];
+    let geometry = window::Geometry {
+        input: sizes(112),
+        output: sizes(56),
+        kernel: sizes(3),
+        stride: [1, 2, 2],
+        dilation: [1; 3],
+        pad_lo: [0, 1, 1],
+        pad_hi: [0, 1, 1],
+    };
+    let problem = window::Problem { geometry, images: 1, channels };
+    let (mut x, mut c) = (filled(112 * 112 * channels)?, filled(112 * 112 * channels)?);
+    let mut winner = filled(56 * 56 * channels)?;
+    let mut scratch = Block::new(window::scratch_bytes::<f32>(isa, pool.threads()))?;
+    let output = Output { c: c.as_mut_ptr().cast::<f32>(), row_stride: channels, batch_stride: 0 };
+    let mut failure = None;
+    let outputs = (56 * 56 * channels) as f64;
+    let measured = measure(isa, size_of::<f32>(), pool.threads(), outputs * 9.0, || {
+        let (epilogue, scratch) = (Epilogue::Store(output), scratch.as_mut_slice());
+        let data = black_box(x.as_mut_ptr()).cast::<f32>().cast_const();
+        let of = |size| Pixels::dense(sizes(size), channels);
+        let images = window::Images { data, pixels: of(112) };
+        let g = window::Images { data, pixels: of(56) };
+        let winners = winner.as_mut_ptr().cast::<i32>();
+        // SAFETY: the arrays have the sizes that the problem describes; `isa` is available.
+        let result = unsafe {
+            match way {
+                "maximum" => window::max_pool(pool, isa, &problem, images, winners, &epilogue, scratch),
+                "scatter" => {
+                    let winner = window::Images { data: winners.cast_const(), pixels: of(56) };
+                    window::window_scatter(pool, isa, &problem, g, winner, &epilogue, scratch)
+                }
+                _ => {
+                    let divisor = window::Divisor::WithPadding;
+                    window::avg_pool(pool, isa, &problem, divisor, images, &epilogue, scratch)
+                }
+            }
+        };
+        failure = result.err();
+    });
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    println!("{way:34} {:9.1} {:9.3}", measured.time * 1e6, measured.time * 1e9 / outputs);
+    Ok(())
+}
+
+fn report(name: &str, flops: f64, measured: &Measured) {
+    let (us, rate) = (measured.time * 1e6, flops / measured.time / 1e9);
+    let [median, best] = [measured.ratio, measured.best].map(|ratio| 100.0 * ratio);
+    println!("{name:34} {us:9.1} {rate:9.1} {median:7.1} {best:7.1}");
 }
 
 fn filled(elements: usize) -> Result<Block> {

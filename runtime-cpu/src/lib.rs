@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod conv_grad;
+pub mod depthwise;
 mod exec;
 pub mod gemm;
 pub mod isa;

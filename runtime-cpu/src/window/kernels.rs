@@ -321,27 +321,34 @@ pub struct AvgPool;
 impl<T: Real> Pixel<T> for AvgPool {
     #[inline(always)]
     unsafe fn pixel<const W: usize>(args: &Args<T>, width: usize, channel: usize) {
-        // Rows of the window are summed apart: a sum of sums rounds less.
-        let (mut sum, mut row, mut row_height) = ([T::default(); W], [T::default(); W], [0, 0]);
-        args.each_tap(width, |at, _| {
-            // SAFETY: an element of the input.
-            let x: [T; W] = unsafe { args.load(&args.call.images, at, channel) };
-            if row_height != at[..2] {
-                row_height = [at[0], at[1]];
+        let geometry = &args.call.geometry;
+        let Block { depth, height, .. } = args.block;
+        let columns = geometry.taps(2, width);
+        let mut sum = [T::default(); W];
+        for plane in geometry.taps(0, depth) {
+            let plane = geometry.position(0, depth, plane);
+            for line in geometry.taps(1, height) {
+                let line = geometry.position(1, height, line);
+                // Rows of the window are summed apart: a sum of sums rounds less.
+                let mut row = [T::default(); W];
+                for column in columns.clone() {
+                    let at = [plane, line, geometry.position(2, width, column)];
+                    // SAFETY: an element of the input.
+                    let x: [T; W] = unsafe { args.load(&args.call.images, at, channel) };
+                    for i in 0..W {
+                        row[i] = row[i] + x[i];
+                    }
+                }
                 for i in 0..W {
                     sum[i] = sum[i] + row[i];
-                    row[i] = T::default();
                 }
             }
-            for i in 0..W {
-                row[i] = row[i] + x[i];
-            }
-        });
+        }
         let count = args.divisor([args.block.depth, args.block.height, width]).max(1);
         let count = T::from_count(count);
         let mut mean = [T::default(); W];
         for i in 0..W {
-            mean[i] = (sum[i] + row[i]) / count;
+            mean[i] = sum[i] / count;
         }
         // SAFETY: the block's result.
         unsafe { args.result::<W>(width, channel).write_unaligned(mean) };

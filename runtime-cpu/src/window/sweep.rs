@@ -17,9 +17,14 @@ pub struct Sweep {
     pub images: usize,
     pub sizes: [usize; 3],
     pub channels: usize,
-    /// Operations of one pixel and channel, about.
-    pub operations: usize,
+    /// Sizes of the windows that a pixel is made from.
+    pub kernel: [usize; 3],
+    /// Source positions from one pixel of a row to the next.
+    pub stride: usize,
 }
+
+/// Bytes of sources that the first cache holds while the rows of a strip of pixels follow each other.
+const NEAR_BYTES: usize = 32 << 10;
 
 /// Some pixels of one row, and some channels.
 #[derive(Clone, Debug)]
@@ -59,8 +64,19 @@ unsafe impl<T: Sync> Sync for Shared<'_, T> {}
 impl Sweep {
     pub fn new(problem: &Problem, sizes: [usize; 3]) -> Sweep {
         let Problem { geometry, images, channels } = *problem;
-        let operations = geometry.kernel.iter().fold(1, |taps: usize, &size| taps.saturating_mul(size));
-        Sweep { images, sizes, channels, operations }
+        let stride = if sizes == geometry.output { geometry.stride[2] } else { 1 };
+        Sweep { images, sizes, channels, kernel: geometry.kernel, stride }
+    }
+
+    /// Pixels of a block: few enough that the sources of one row are still near for the next.
+    fn piece<T>(&self) -> usize {
+        let [planes, rows, columns] = self.kernel;
+        let row = planes.saturating_mul(rows).saturating_mul(self.channels).saturating_mul(size_of::<T>());
+        let sources = (NEAR_BYTES / row.max(1)).saturating_sub(columns.saturating_sub(1));
+        match sources / self.stride {
+            ..8 => 8,
+            pixels => (pixels / 8 * 8).min(BLOCK_ROWS),
+        }
     }
 
     /// Computes all blocks.
@@ -83,14 +99,14 @@ impl Sweep {
             Epilogue::Chain(_) | Epilogue::Tile(_) => block_columns::<T>(isa),
             _ => self.channels.max(1),
         };
-        let (pieces, strips) = (width.div_ceil(BLOCK_ROWS), self.channels.div_ceil(block_channels));
+        let length = self.piece::<T>();
+        let (pieces, strips) = (width.div_ceil(length), self.channels.div_ceil(block_channels));
         let units = [self.images, depth, height, pieces, strips].into_iter().fold(1, usize::saturating_mul);
         if units == 0 {
             return Ok(());
         }
-        let work = [self.images, depth, height, width, self.channels, self.operations]
-            .into_iter()
-            .fold(1, usize::saturating_mul);
+        let pixels = [self.images, depth, height, width, self.channels];
+        let work = pixels.into_iter().chain(self.kernel).fold(1, usize::saturating_mul);
         let parts = pool.threads().min((work / SERIAL_BELOW).max(1)).min(units);
         let needed = scratch_bytes::<T>(isa, pool.threads());
         if scratch.len() < needed {
@@ -101,16 +117,18 @@ impl Sweep {
         let shared = &shared;
         pool.run(parts, &|part| {
             for unit in share(units, parts, part) {
-                let (strip, rest) = (unit % strips, unit / strips);
-                let (piece, row) = (rest % pieces, rest / pieces);
-                let start = piece * BLOCK_ROWS;
+                // Rows follow each other, because their sources overlap.
+                let (row, rest) = (unit % height, unit / height);
+                let (piece, rest) = (rest % pieces, rest / pieces);
+                let (strip, plane) = (rest % strips, rest / strips);
+                let start = piece * length;
                 let channel0 = strip * block_channels;
                 let block = Block {
-                    image: row / height / depth,
-                    depth: row / height % depth,
-                    height: row % height,
-                    columns: start..(start + BLOCK_ROWS).min(width),
-                    row0: row * width + start,
+                    image: plane / depth,
+                    depth: plane % depth,
+                    height: row,
+                    columns: start..(start + length).min(width),
+                    row0: (plane * height + row) * width + start,
                     channel0,
                     channels: block_channels.min(self.channels - channel0),
                 };

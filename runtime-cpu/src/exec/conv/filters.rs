@@ -6,7 +6,7 @@ use graphc_ir::ops::{Geometry, Layout, Window};
 use graphc_ir::program::{Conv, ConvRole, FilterForm, Form, Program, Step};
 
 use super::algorithm::{Algorithm, choose};
-use super::{Element, problem};
+use super::{Element, is_depthwise, problem};
 use crate::conv::{self, FilterSource, pack_filters_parallel, winograd};
 use crate::conv_grad::Pixels;
 use crate::exec::epilogue::{Place, single_stride};
@@ -40,7 +40,7 @@ pub fn algorithm_of(form: FilterForm) -> (Algorithm, bool) {
 
 /// The form that filters are best staged in, with its size.
 pub fn filter_form(machine: Machine, conv: &Conv, dtype: DType) -> Option<Form> {
-    if conv.role == ConvRole::FilterGrad || !dtype.is_compute_float() {
+    if conv.role == ConvRole::FilterGrad || !dtype.is_compute_float() || is_depthwise(&conv.geometry) {
         return None;
     }
     let problem = problem(&conv.geometry, conv.role, NO_PIXELS);

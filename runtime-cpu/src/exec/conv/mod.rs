@@ -13,6 +13,7 @@ use super::operand::{Copies, Operands};
 use super::step::{Machine, Overlap, no_kernel, port_spec};
 use crate::conv::{self, winograd};
 use crate::conv_grad::{self, Pixels, conv_filter_grad};
+use crate::depthwise;
 use crate::gemm::GemmError;
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
@@ -24,9 +25,9 @@ use filters::{Pack, algorithm_of, filter_bytes, filter_strides, form_of};
 pub use filters::{RepackFilters, filter_form};
 
 /// Elements of the kernels: what both convolutions and their gradients have.
-pub trait Element: conv_grad::Element {}
+pub trait Element: conv_grad::Element + depthwise::Element {}
 
-impl<T: conv_grad::Element> Element for T {}
+impl<T: conv_grad::Element + depthwise::Element> Element for T {}
 
 /// A convolution, ready to run.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ enum Work {
     Images { algorithm: Algorithm, problem: conv::Problem, pack: Option<Pack> },
     /// Register tiles of the filters, summed over pixels.
     FilterGrad(conv_grad::Problem),
+    /// Any of the three where each channel is a group of its own.
+    Depthwise(ConvRole, depthwise::Problem),
 }
 
 impl Work {
@@ -62,6 +65,10 @@ impl Work {
                 winograd::scratch_bytes::<T>(isa, problem, threads)
             }
             Work::FilterGrad(problem) => conv_grad::scratch_bytes::<T>(isa, problem, threads),
+            Work::Depthwise(ConvRole::FilterGrad, problem) => {
+                depthwise::filter_grad_scratch_bytes::<T>(isa, problem, threads)
+            }
+            Work::Depthwise(..) => depthwise::scratch_bytes::<T>(isa, threads),
         }
     }
 }
@@ -136,11 +143,13 @@ impl CompiledConv {
         };
         let first = image(&mut operands, first, &first_sizes);
         let packed = program.buffer(step.reads[1].buffer).form != Form::Dense;
+        let depthwise = is_depthwise(geometry);
         let second = match role {
             ConvRole::FilterGrad => image(&mut operands, second, &second_sizes),
             _ if packed => second,
             _ => {
-                let fits = filter_strides(&second, &geometry.window.kernel).is_some();
+                let strides = filter_strides(&second, &geometry.window.kernel);
+                let fits = strides.is_some_and(|[_, _, made]| !depthwise || made == 1);
                 operands.place(second, dtype, &second_sizes, fits)
             }
         };
@@ -149,7 +158,7 @@ impl CompiledConv {
         let (columns, rows) = result.split_last().map_or((1, &[][..]), |(c, r)| (*c, r));
         let domain = Domain { batch: &[], rows, columns };
         let source = (program, step, 2);
-        let apart = *role == ConvRole::FilterGrad && geometry.groups > 1;
+        let apart = *role == ConvRole::FilterGrad && geometry.groups > 1 && !depthwise;
         let finish = if apart {
             let finish = Finish::apart(machine, source, body, &domain, dtype, end, overlap)?;
             finish.batches_of(geometry.outputs / geometry.groups)
@@ -157,7 +166,10 @@ impl CompiledConv {
             Finish::new(machine, source, body, &domain, dtype, end, overlap)?
         };
         end = finish.end();
-        let work = if *role == ConvRole::FilterGrad {
+        let work = if depthwise {
+            let taps = filter_strides(&second, &geometry.window.kernel).map_or(0, |[tap, ..]| tap);
+            Work::Depthwise(*role, depthwise_problem(geometry, *role, pixels(&first), &second, taps))
+        } else if *role == ConvRole::FilterGrad {
             Work::FilterGrad(filter_grad_problem(geometry, pixels(&first), pixels(&second)))
         } else {
             let problem = problem(geometry, *role, pixels(&first));
@@ -207,6 +219,12 @@ impl CompiledConv {
             Work::Images { algorithm: Algorithm::Winograd, .. } => {
                 ["winograd", "winograd, chain on blocks", "winograd, body on blocks", "winograd, then a nest"]
             }
+            Work::Depthwise(..) => [
+                "depthwise",
+                "depthwise, chain on blocks",
+                "depthwise, body on blocks",
+                "depthwise, then a nest",
+            ],
             Work::FilterGrad(_) => [
                 "pixel sums",
                 "pixel sums, chain on blocks",
@@ -268,6 +286,19 @@ impl CompiledConv {
                         conv(pool, isa, problem, first, filters, epilogue, scratch).map_err(failed)
                     })
                 }
+                Work::Depthwise(role, problem) => {
+                    let depthwise = match role {
+                        ConvRole::Forward => depthwise::forward::<T>,
+                        ConvRole::InputGrad => depthwise::input_grad::<T>,
+                        ConvRole::FilterGrad => depthwise::filter_grad::<T>,
+                    };
+                    self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
+                        depthwise(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| match e {
+                            depthwise::DepthwiseError::Pool(e) => e,
+                            other => PoolError::Panicked { message: other.to_string() },
+                        })
+                    })
+                }
                 Work::FilterGrad(problem) => {
                     self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
                         conv_filter_grad(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| {
@@ -291,6 +322,30 @@ fn failed(error: GemmError) -> PoolError {
         GemmError::Pool(error) => error,
         other => PoolError::Panicked { message: other.to_string() },
     }
+}
+
+/// Whether each channel is a group of its own, and makes one channel.
+pub fn is_depthwise(geometry: &Geometry) -> bool {
+    geometry.groups > 1 && geometry.groups == geometry.channels && geometry.groups == geometry.outputs
+}
+
+/// The problem of a depthwise convolution or an adjoint; `first` and `second` are its operands.
+fn depthwise_problem(
+    geometry: &Geometry,
+    role: ConvRole,
+    first: Pixels,
+    second: &PortSpec,
+    tap_stride: usize,
+) -> depthwise::Problem {
+    let nothing = Pixels { image_stride: 0, strides: [0; 3] };
+    let (x, dy) = match role {
+        ConvRole::Forward => (first, nothing),
+        ConvRole::InputGrad => (nothing, first),
+        ConvRole::FilterGrad => (first, pixels(second)),
+    };
+    let tap_stride = if role == ConvRole::FilterGrad { 0 } else { tap_stride };
+    let conv_grad::Problem { geometry: sizes, images, .. } = filter_grad_problem(geometry, nothing, nothing);
+    depthwise::Problem { geometry: sizes, images, channels: geometry.channels, x, dy, tap_stride }
 }
 
 fn filter_grad_problem(geometry: &Geometry, x: Pixels, dy: Pixels) -> conv_grad::Problem {
