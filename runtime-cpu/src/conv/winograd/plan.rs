@@ -7,16 +7,20 @@ use crate::gemm::{Element, SERIAL_BELOW, Split, block_columns, split};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 
-/// Bytes of transformed windows and sums of a block; they stay in the second cache.
-const BLOCK_BYTES: usize = 1 << 20;
-
-/// Tiles of a block, at most: while the transformed filters stay in the second cache, and when each block
-/// has to fetch them again.
-const FEW_TILES: usize = 24;
-const MANY_TILES: usize = 48;
-
 /// Bytes of transformed filters that stay in the second cache.
 const FILTER_BYTES: usize = 1 << 20;
+
+/// How large a block is at most: its tiles, and the bytes of transformed windows and of sums.
+struct Limits {
+    tiles: usize,
+    bytes: usize,
+}
+
+/// While the filters stay in the second cache, small blocks do so too.
+const SMALL: Limits = Limits { tiles: 24, bytes: 1 << 20 };
+
+/// Filters that each block has to fetch again are worth large blocks, which are read in long runs.
+const LARGE: Limits = Limits { tiles: 96, bytes: 8 << 20 };
 
 /// What a convolution does, from its shapes and the number of threads alone.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +69,10 @@ pub fn plan<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> Plan {
     let all_tiles = images.saturating_mul(tiles[0]).saturating_mul(tiles[1]);
 
     let filter_bytes = cin.saturating_mul(cout).saturating_mul(MATRICES * size);
-    let most = if filter_bytes <= FILTER_BYTES { FEW_TILES } else { MANY_TILES };
+    let limits = if filter_bytes <= FILTER_BYTES { SMALL } else { LARGE };
     let tile_bytes = cin.saturating_add(columns).saturating_mul(MATRICES * size);
     // Multiples of the register tile's rows, and blocks of about the same size.
-    let most = (BLOCK_BYTES / tile_bytes / 6 * 6).clamp(6, most);
+    let most = (limits.bytes / tile_bytes / 6 * 6).clamp(6, limits.tiles);
     let blocks = all_tiles.div_ceil(most);
     let block = all_tiles.div_ceil(blocks).next_multiple_of(6);
 
