@@ -70,7 +70,7 @@ impl CompiledDot {
         };
         let scratch = operands.end();
         let copies = operands.copies(machine)?;
-        let domain = Domain { batch, rows: &[m], columns: n };
+        let domain = Domain { batch, rows: &[m], columns: n, together: n };
         let finish = Finish::new(machine, (program, step, 2), body, &domain, dtype, scratch, overlap)?;
         // Blocks tell the product of a batch by its number, whatever the result's strides are.
         let c_strides = finish.result_batch().map_or(vec![0; rank], <[usize]>::to_vec);

@@ -23,6 +23,8 @@ pub struct Domain<'a> {
     pub rows: &'a [usize],
     /// Columns.
     pub columns: usize,
+    /// Columns that belong together: a block of sums has those of one such group at most.
+    pub together: usize,
 }
 
 impl Domain<'_> {
@@ -162,7 +164,8 @@ impl Finish {
             rows,
             columns: domain.columns,
             tile_rows: BLOCK_ROWS.min(rows.max(1)),
-            tile_columns: width.min(domain.columns.max(1)),
+            // A block narrower than this one would have its rows closer together.
+            tile_columns: width.min(domain.together.max(1)),
         };
         let mut sweep = build(machine.isa, &source, tiling, overlap)?;
         sweep.checks = (0..body.checks.len()).collect();

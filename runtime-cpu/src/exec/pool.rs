@@ -105,7 +105,7 @@ impl CompiledPool {
             }
             None => None,
         };
-        let domain = Domain { batch: &[], rows, columns };
+        let domain = Domain { batch: &[], rows, columns, together: columns };
         let source = (program, step, pool.kind.operands());
         let finish = Finish::new(machine, source, &pool.body, &domain, dtype, end, overlap)?;
         let scratch = finish.end();

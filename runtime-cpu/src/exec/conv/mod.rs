@@ -156,7 +156,8 @@ impl CompiledConv {
         let mut end = operands.end();
         let copies = operands.copies(machine)?;
         let (columns, rows) = result.split_last().map_or((1, &[][..]), |(c, r)| (*c, r));
-        let domain = Domain { batch: &[], rows, columns };
+        let together = if depthwise { columns } else { columns / geometry.groups };
+        let domain = Domain { batch: &[], rows, columns, together };
         let source = (program, step, 2);
         let apart = *role == ConvRole::FilterGrad && geometry.groups > 1 && !depthwise;
         let finish = if apart {
