@@ -26,6 +26,9 @@ pub struct Sweep {
 /// Bytes of sources that the first cache holds while the rows of a strip of pixels follow each other.
 const NEAR_BYTES: usize = 32 << 10;
 
+/// Images of at most this many bytes stay in the second cache; larger ones are read fastest in their order.
+const SMALL_IMAGE_BYTES: usize = 1 << 20;
+
 /// Some pixels of one row, and some channels.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -68,15 +71,22 @@ impl Sweep {
         Sweep { images, sizes, channels, kernel: geometry.kernel, stride }
     }
 
-    /// Pixels of a block: few enough that the sources of one row are still near for the next.
+    /// Whether the blocks of a strip of pixels, one above the other, are computed before the next strip.
+    fn by_strips<T>(&self) -> bool {
+        let results = self.sizes.iter().fold(self.channels, |all, &size| all.saturating_mul(size));
+        let sources = results.saturating_mul(self.stride).saturating_mul(self.stride);
+        sources.saturating_mul(size_of::<T>()) <= SMALL_IMAGE_BYTES
+    }
+
+    /// Pixels of a block. In strips, few enough that the sources of one row are still near for the next.
     fn piece<T>(&self) -> usize {
+        if !self.by_strips::<T>() {
+            return BLOCK_ROWS;
+        }
         let [planes, rows, columns] = self.kernel;
         let row = planes.saturating_mul(rows).saturating_mul(self.channels).saturating_mul(size_of::<T>());
         let sources = (NEAR_BYTES / row.max(1)).saturating_sub(columns.saturating_sub(1));
-        match sources / self.stride {
-            ..8 => 8,
-            pixels => (pixels / 8 * 8).min(BLOCK_ROWS),
-        }
+        (sources / self.stride / 8 * 8).clamp(8, BLOCK_ROWS)
     }
 
     /// Computes all blocks.
@@ -99,7 +109,7 @@ impl Sweep {
             Epilogue::Chain(_) | Epilogue::Tile(_) => block_columns::<T>(isa),
             _ => self.channels.max(1),
         };
-        let length = self.piece::<T>();
+        let (by_strips, length) = (self.by_strips::<T>(), self.piece::<T>());
         let (pieces, strips) = (width.div_ceil(length), self.channels.div_ceil(block_channels));
         let units = [self.images, depth, height, pieces, strips].into_iter().fold(1, usize::saturating_mul);
         if units == 0 {
@@ -117,9 +127,11 @@ impl Sweep {
         let shared = &shared;
         pool.run(parts, &|part| {
             for unit in share(units, parts, part) {
-                // Rows follow each other, because their sources overlap.
-                let (row, rest) = (unit % height, unit / height);
-                let (piece, rest) = (rest % pieces, rest / pieces);
+                let (row, piece, rest) = if by_strips {
+                    (unit % height, unit / height % pieces, unit / height / pieces)
+                } else {
+                    (unit / pieces % height, unit % pieces, unit / pieces / height)
+                };
                 let (strip, plane) = (rest % strips, rest / strips);
                 let start = piece * length;
                 let channel0 = strip * block_channels;
