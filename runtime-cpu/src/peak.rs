@@ -17,13 +17,17 @@ const BYTES: usize = 64 << 20;
 
 /// `f32` operations a second of one core.
 pub fn flops(isa: Isa) -> f64 {
+    operations(isa) / fastest(|| burst(isa))
+}
+
+/// `f32` operations of one [`burst`].
+pub fn operations(isa: Isa) -> f64 {
     let lanes = match isa {
         Isa::Avx512 => 16,
         Isa::Avx2 => 8,
         Isa::Portable => 4,
     };
-    let operations = (STEPS * 12 * lanes * 2) as f64;
-    operations / fastest(|| burst(isa))
+    (STEPS * 12 * lanes * 2) as f64
 }
 
 /// Bytes a second that one core reads from memory, or from a cache that holds 64 MiB.
@@ -56,9 +60,9 @@ fn fastest(mut work: impl FnMut()) -> f64 {
     (0..REPEATS).map(|_| seconds()).fold(f64::INFINITY, f64::min)
 }
 
+/// Multiply-adds in registers, nothing else; none where the machine lacks the instruction set.
 #[cfg(target_arch = "x86_64")]
-/// Multiply-adds in registers, nothing else.
-fn burst(isa: Isa) {
+pub fn burst(isa: Isa) {
     use std::arch::x86_64::*;
 
     macro_rules! version {
@@ -79,8 +83,11 @@ fn burst(isa: Isa) {
     version!(avx512, "avx512f", _mm512_set1_ps, __m512, |acc, x, y| _mm512_fmadd_ps(*acc, y, x));
     version!(avx2, "avx2,fma", _mm256_set1_ps, __m256, |acc, x, y| _mm256_fmadd_ps(*acc, y, x));
     version!(portable, "sse2", _mm_set1_ps, __m128, |acc, x, y| _mm_add_ps(_mm_mul_ps(*acc, y), x));
+    if !isa.is_available() {
+        return;
+    }
     match isa {
-        // SAFETY: callers pass instruction sets that this machine has.
+        // SAFETY: the machine has the instruction set.
         Isa::Avx512 => drop(black_box(unsafe { avx512() })),
         // SAFETY: as above.
         Isa::Avx2 => drop(black_box(unsafe { avx2() })),
@@ -89,8 +96,9 @@ fn burst(isa: Isa) {
     }
 }
 
+/// Multiply-adds in registers, nothing else.
 #[cfg(not(target_arch = "x86_64"))]
-fn burst(_isa: Isa) {
+pub fn burst(_isa: Isa) {
     let mut acc = [black_box(0.0f32); 48];
     let (x, y) = (black_box(1.0f32), black_box(0.5f32));
     for _ in 0..STEPS {
