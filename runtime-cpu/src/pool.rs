@@ -1,7 +1,8 @@
 //! A fork-join pool whose workers spin for a while before they sleep.
 //!
 //! A step of a model takes tens of microseconds, so waking a thread for each would cost more than the
-//! step. A fork publishes one word, an epoch; spinning workers see it within a microsecond.
+//! step. A fork publishes one word, an epoch; spinning workers see it within a microsecond. A worker that got
+//! no processor loses its share to the caller, who would otherwise wait for it.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -80,6 +81,8 @@ struct Shared {
 /// What one worker and the caller tell each other.
 #[derive(Debug, Default)]
 struct Line {
+    /// The last epoch that this worker, or the caller in its place, took part in.
+    taken: AtomicU64,
     /// The last epoch that this worker took part in and finished.
     done: AtomicU64,
     asleep: AtomicBool,
@@ -101,7 +104,8 @@ struct Job {
 }
 
 // SAFETY: `job` is written by the caller that holds `busy`, before it publishes an epoch, and read only
-// by the workers which that epoch counts as active; the caller waits for all of them before it returns.
+// by the workers that took this epoch's share before the caller did; it waits for all of them before it
+// returns.
 // The body it points to is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it is bound to a thread.
@@ -173,7 +177,7 @@ impl Pool {
         let body = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Body>(body) };
         let job = Job { body, parts, active, dynamic: parts > 2 * self.threads() };
         shared.next.0.store(0, Ordering::Relaxed);
-        // SAFETY: no worker reads the job now: the last run waited for all that its epoch let in.
+        // SAFETY: no worker reads the job now: the last run waited for all that took their share.
         unsafe { *shared.job.get() = Some(job) };
         let count = (shared.epoch.0.load(Ordering::Relaxed) >> ACTIVE_BITS) + 1;
         let epoch = count << ACTIVE_BITS | active as u64;
@@ -187,13 +191,25 @@ impl Pool {
             }
         }
         shared.take_part(job, 0);
-        for line in lines {
+        for (index, line) in lines.iter().enumerate() {
+            if line.0.take(epoch) {
+                // It has not begun, and now it will not.
+                shared.take_part(job, index + 1);
+                continue;
+            }
             let started = Instant::now();
             while line.0.done.load(Ordering::Acquire) != epoch {
                 // A worker that got no processor cannot finish while this thread holds one.
                 spin_or(started, thread::yield_now);
             }
         }
+    }
+}
+
+impl Line {
+    /// Takes the share of this line's worker in an epoch; `false` if someone has, or a later epoch came.
+    fn take(&self, epoch: u64) -> bool {
+        self.taken.fetch_max(epoch, Ordering::AcqRel) < epoch
     }
 }
 
@@ -222,8 +238,8 @@ impl Shared {
                 return;
             }
             let active = (seen & ((1 << ACTIVE_BITS) - 1)) as usize;
-            if index < active {
-                // SAFETY: this epoch counts the worker in, so the caller keeps the job until `done`.
+            if index < active && line.take(seen) {
+                // SAFETY: this worker took its share, so the caller keeps the job until `done`.
                 if let Some(job) = unsafe { *self.job.get() } {
                     self.take_part(job, index);
                 }
