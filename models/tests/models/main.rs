@@ -2,6 +2,7 @@
 
 mod classifiers;
 mod common;
+mod convolutional;
 mod layers;
 mod shipped;
 mod stress;

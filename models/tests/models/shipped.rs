@@ -56,7 +56,7 @@ fn a_misspelt_name_is_suggested() {
 }
 
 /// Models of the digits whose weights are shipped, and what they read of the test half at least.
-const TRAINED: [(&str, f64); 2] = [("digits_mlp", 0.96), ("digits_cnn", 0.97)];
+const TRAINED: [(&str, f64); 3] = [("digits_mlp", 0.96), ("digits_cnn", 0.97), ("resnet20", 0.97)];
 
 #[test]
 fn names_and_images_of_the_digits_are_in_their_files() {
