@@ -1,8 +1,9 @@
 //! Which operations may stand in a graph at which stage of compilation.
 
-use crate::error::Result;
-use crate::graph::Graph;
-use crate::ops::Op;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::{Map, Op};
+use crate::scalar::ScalarFn;
 
 /// A stage of compilation, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +62,43 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Whether some element of a value is known to be the integer 0.
+pub fn has_constant_zero(graph: &Graph, v: ValueId) -> bool {
+    let mut node = graph.def(v);
+    loop {
+        match &node.op {
+            Op::Const(c) => {
+                let zero = |i: usize| c.value.get(i).as_f64() == 0.0;
+                return c.value.dtype().is_int() && (0..c.value.len()).any(zero);
+            }
+            Op::Broadcast(_) | Op::Reshape(_) | Op::Transpose(_) => node = graph.def(node.ins[0]),
+            _ => return false,
+        }
+    }
+}
+
+/// Checks that a node does not divide integers by a constant that is 0 or has a 0. Divided by a 0 that is
+/// computed, an integer gives 0.
+pub fn check_divisor(graph: &Graph, node: &Node) -> Result<()> {
+    let Op::Map(Map { f: f @ (ScalarFn::Div | ScalarFn::Rem) }) = &node.op else { return Ok(()) };
+    if has_constant_zero(graph, node.ins[1]) {
+        return Err(Error::new(format!("`{}` divides integers by a constant 0", f.name()))
+            .help("divide by another number, or by an input: x / 0 is 0 there"));
+    }
+    Ok(())
+}
+
+/// [`check_divisor`] for all nodes of a graph and of the loops in it.
+pub fn check_divisors(graph: &Graph) -> Result<()> {
+    for (id, node) in graph.nodes() {
+        check_divisor(graph, node).map_err(|e| e.at(graph.describe(id)))?;
+        if let Op::Scan(scan) = &node.op {
+            check_divisors(&scan.body)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks a graph: operands before users, types as inferred again from nothing.

@@ -112,7 +112,11 @@ fn count_optional(passes: &[Pass]) -> usize {
 }
 
 /// Canonicalizes, expands and simplifies a function; dims stay symbolic.
+///
+/// # Errors
+/// A division of integers by a constant 0, and bugs of passes.
 pub fn optimize(function: &Function, options: &Options, remarks: &mut Remarks) -> Result<Graph> {
+    stage::check_divisors(&function.graph)?;
     run(PIPELINE, &function.graph, &mut 0, options, Stage::Simplified, remarks)
 }
 

@@ -16,9 +16,9 @@ const TOLERANCE: f64 = 1e-11;
 fn devices() -> Vec<Box<dyn Device>> {
     let mut plain = Options::default();
     plain.compile.fusion = false;
-    let mut first = Options::default();
     // Without the layout pass, kernels meet images in the order of the file.
-    first.limit = driver::passes().iter().position(|pass| *pass == "layout");
+    let limit = driver::passes().iter().position(|pass| *pass == "layout");
+    let first = Options { limit, ..Options::default() };
     vec![
         Box::new(ReferenceProgram::default()),
         Box::new(ReferenceProgram { options: first.clone(), arena: true }),

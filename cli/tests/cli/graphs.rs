@@ -279,6 +279,16 @@ fn arithmetic_at_the_edges_is_the_same_everywhere() {
             );
         }
     }
+    // A constant zero divisor is a mistake, and is told before anything runs.
+    for op in ["div", "rem"] {
+        let by = |zero: &str| format!(r#"{{"id": "y", "op": "{op}", "in": ["a", {zero}]}}"#);
+        let message = format!("`{op}` divides integers by a constant 0");
+        folder.refuses(model(&["a:i32[3]"], &[&by("0")], "y"), &["model.json:4:8", "`y`", &message]);
+        let some = r#"{"id": "c", "op": "const", "attrs": {"value": {"type": "i32[3]", "data": [1, 0, 2]}}}"#;
+        folder.refuses(model(&["a:i32[3]"], &[some, &by("\"c\"")], "y"), &["model.json:5:8", &message]);
+        folder.write("model.json", model(&["a:f32[3]"], &[&by("0")], "y"));
+        folder.graphc(&["check", "model.json"]).succeeds();
+    }
     let cast = node("y", "cast", &["x"], r#""to": "i8""#);
     folder.write("cast.json", model(&["x:f32[3]"], &[&cast], "y"));
     let log = node("y", "log", &["x"], "");

@@ -5,6 +5,7 @@ mod command;
 mod data_files;
 mod documents;
 mod graphs;
+mod images;
 mod outputs;
 mod runs;
 mod values;

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::name::name_problem;
+use super::normal::folded;
 use super::{ids, v1};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
@@ -102,6 +103,10 @@ pub(super) struct Plan<'m> {
 impl<'m> Plan<'m> {
     pub fn new(module: &'m Module) -> Result<Plan<'m>> {
         check_state(module)?;
+        let mut seen = HashSet::new();
+        if let Some(name) = module.functions.keys().find(|name| !seen.insert(folded(name))) {
+            fail!("two functions are named `{name}`, but for case");
+        }
         let elements = module.state.iter().filter_map(|s| s.init.as_ref()).map(|t| t.len()).sum::<usize>();
         let mut plan = Plan {
             module,
@@ -160,7 +165,7 @@ impl<'m> Plan<'m> {
 
     /// Makes a function of every loop's body that is none yet.
     fn add_bodies(&mut self) -> Result<()> {
-        let mut names: HashSet<String> = self.functions.iter().map(|f| f.name.clone()).collect();
+        let mut names: HashSet<String> = self.functions.iter().map(|f| folded(&f.name)).collect();
         let mut done = 0;
         while done < self.functions.len() {
             let mut found = Vec::new();
@@ -189,7 +194,7 @@ impl<'m> Plan<'m> {
                 if name_problem(&unique).is_some() {
                     unique = make_unique("body", &names);
                 }
-                names.insert(unique.clone());
+                names.insert(folded(&unique));
                 self.bodies.insert(body.clone(), unique.clone());
                 self.functions.push(self.body_function(unique, body));
             }
@@ -200,13 +205,13 @@ impl<'m> Plan<'m> {
 
     fn body_function(&self, name: String, graph: Arc<Graph>) -> PlannedFunction<'m> {
         let states = || self.module.state.iter().map(|s| s.name.as_str());
-        let mut taken: HashSet<String> = states().map(str::to_owned).collect();
+        let mut taken: HashSet<String> = states().map(folded).collect();
         let mut inputs = Vec::new();
         for (i, v) in graph.inputs().iter().enumerate() {
             let origin = graph.origins(graph.value(*v).node).iter().next();
             let wanted = origin.map_or_else(|| format!("in{i}"), |o| super::name::make_name(&o.name));
             let wanted = make_unique(&wanted, &taken);
-            taken.insert(wanted.clone());
+            taken.insert(folded(&wanted));
             inputs.push(wanted);
         }
         let outputs = (0..graph.results().len()).map(|i| (format!("out{i}"), None)).collect();
@@ -218,7 +223,7 @@ impl<'m> Plan<'m> {
     fn list_tensors(&mut self) {
         let state = self.module.state.iter().filter(|_| self.state_in_file);
         self.tensors = state.filter_map(|s| Some((s.name.clone(), s.init.clone()?))).collect();
-        let mut names: HashSet<String> = self.tensors.iter().map(|(n, _)| n.clone()).collect();
+        let mut names: HashSet<String> = self.tensors.iter().map(|(n, _)| folded(n)).collect();
         for f in &mut self.functions {
             for (id, node) in f.graph.nodes() {
                 let Op::Const(op) = &node.op else { continue };
@@ -226,7 +231,7 @@ impl<'m> Plan<'m> {
                     continue;
                 }
                 let name = make_unique(&format!("{}/{}", f.name, f.ids[id.index()]), &names);
-                names.insert(name.clone());
+                names.insert(folded(&name));
                 f.constants.insert(id.index(), name.clone());
                 self.tensors.push((name, op.value.clone()));
             }
@@ -242,10 +247,11 @@ fn reads_state(graph: &Graph) -> bool {
     graph.nodes().any(|(_, n)| matches!(n.op, Op::StateRead(_)))
 }
 
+/// A name that no other of those taken, which are folded, looks like.
 fn make_unique(wanted: &str, taken: &HashSet<String>) -> String {
     let mut name = wanted.to_owned();
     let mut number = 1;
-    while taken.contains(&name) {
+    while taken.contains(&folded(&name)) {
         number += 1;
         name = format!("{wanted}_{number}");
     }
@@ -263,8 +269,11 @@ fn check_names<'n>(names: impl Iterator<Item = &'n String>) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {
         check_name(name)?;
-        if !seen.insert(name) {
-            fail!("the name `{name}` stands twice; inputs and state variables share one namespace");
+        if !seen.insert(folded(name)) {
+            fail!(
+                "the name `{name}` stands twice, perhaps in another case; inputs and state variables share one \
+                 namespace"
+            );
         }
     }
     Ok(())

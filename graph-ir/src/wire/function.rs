@@ -7,6 +7,7 @@ use super::diagnostic::shown;
 use super::json::Node as Json;
 use super::linker::{Linker, MATMUL, OpKind};
 use super::name::split_reference;
+use super::normal::folded;
 use super::order::{describe_cycle, order};
 use super::v1::{self, Operand, Text};
 use crate::builder::Builder;
@@ -16,6 +17,7 @@ use crate::ops::attr::{AttrField, AttrKind, AttrValue};
 use crate::ops::{Map, Op};
 use crate::origin::Origins;
 use crate::scalar::{Class, ScalarFn};
+use crate::stage::check_divisor;
 use crate::tensor::Tensor;
 
 /// What a name of a function stands for.
@@ -31,6 +33,8 @@ struct Values<'w, 'f> {
     b: Builder,
     // Looked up only.
     names: HashMap<&'w str, (Def, usize)>,
+    /// The first name of each spelling, whatever its case.
+    folded: HashMap<String, Text<'w>>,
     inputs: Vec<Option<ValueId>>,
     /// First result and number of results; `None` until it is made, and for ever if it is broken.
     nodes: Vec<Option<(ValueId, usize)>>,
@@ -49,6 +53,7 @@ impl<'w> Linker<'w, '_> {
             wire,
             b: Builder::new(),
             names: HashMap::with_capacity(wire.inputs.len() + wire.nodes.len()),
+            folded: HashMap::with_capacity(wire.inputs.len() + wire.nodes.len()),
             inputs: Vec::new(),
             nodes: vec![None; wire.nodes.len()],
             states: HashMap::new(),
@@ -96,18 +101,24 @@ impl<'w> Linker<'w, '_> {
     }
 
     fn declare_name(&mut self, v: &mut Values<'w, '_>, name: Text<'w>, def: Def) {
-        let state = self.state_index(name.text).map(|i| self.states[i].name.at);
-        let local = v.names.get(name.text).map(|(_, at)| *at);
+        let local = v.folded.get(&folded(name.text)).copied();
+        let state = self.similar_state(name.text);
         if let Some(first) = local.or(state) {
             let what = if local.is_some() { "an input or node" } else { "a state variable" };
-            let first = self.report.place(first);
-            let message = format!("the name `{}` belongs to {what} already (at {first})", shown(name.text));
+            let at = self.report.place(first.at);
+            let (own, other) = (shown(name.text), shown(first.text));
+            let message = if first.text == name.text {
+                format!("the name `{own}` belongs to {what} already (at {at})")
+            } else {
+                format!(
+                    "the name `{own}` differs in case only from `{other}`, which belongs to {what} (at {at})"
+                )
+            };
             let help = "inputs, nodes and state variables share one namespace: rename one";
             self.report.problem(name.at, message, Some(help.into()));
         }
-        if local.is_none() {
-            v.names.insert(name.text, (def, name.at));
-        }
+        v.folded.entry(folded(name.text)).or_insert(name);
+        v.names.entry(name.text).or_insert((def, name.at));
     }
 
     /// An order in which operands come first; cycles are reported and left out.
@@ -170,6 +181,11 @@ impl<'w> Linker<'w, '_> {
         match made {
             Ok(outs) => {
                 let first = outs.first().copied().unwrap_or(ValueId(0));
+                let graph = v.b.graph();
+                if let Some(Err(e)) = outs.first().map(|v| check_divisor(graph, graph.def(*v))) {
+                    self.report.problem(node.id.at, e.message, e.help);
+                    return Err(Broken);
+                }
                 self.check_results(v, node, &outs)?;
                 Ok((first, outs.len()))
             }

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::name::{MAX_NAME, make_name};
+use super::normal::folded;
 use crate::graph::Graph;
 use crate::ops::Op;
 
-/// A name for every node of a function, unique among its inputs, the module's state and each other.
+/// A name for every node of a function, unique among its inputs, the module's state and each other, whatever the case.
 ///
 /// A name that several nodes come from goes to the last of them, which computes what the user named; the others, such
 /// as the broadcasts before an addition, have the operation added. Nodes without a name are called by their
@@ -17,8 +18,8 @@ pub(super) fn assign<'n>(
     states: impl Iterator<Item = &'n str> + Clone,
 ) -> Vec<String> {
     let states: Vec<&str> = states.collect();
-    let mut taken: HashSet<String> = inputs.iter().cloned().collect();
-    taken.extend(states.iter().map(|s| (*s).to_owned()));
+    let mut taken: HashSet<String> = inputs.iter().map(|n| folded(n)).collect();
+    taken.extend(states.iter().map(|s| folded(s)));
     let mut ids = vec![String::new(); graph.len()];
     let mut last: HashMap<&str, usize> = HashMap::new();
     for (id, node) in graph.nodes() {
@@ -33,8 +34,9 @@ pub(super) fn assign<'n>(
     let named = |op: &Op| matches!(op, Op::Input(_) | Op::StateRead(_));
     for (id, _) in graph.nodes().filter(|(_, n)| !named(&n.op)) {
         let mut own = graph.origins(id).iter().filter(|o| last.get(&*o.name) == Some(&id.index()));
-        if let Some(name) = own.find_map(|o| Some(make_name(&o.name)).filter(|n| !taken.contains(n))) {
-            taken.insert(name.clone());
+        if let Some(name) = own.find_map(|o| Some(make_name(&o.name)).filter(|n| !taken.contains(&folded(n))))
+        {
+            taken.insert(folded(&name));
             ids[id.index()] = name;
         }
     }
@@ -59,7 +61,7 @@ pub(super) fn assign<'n>(
         ids[id.index()] = loop {
             *counter += 1;
             let name = if *counter == 1 { base.clone() } else { format!("{base}_{counter}") };
-            if taken.insert(name.clone()) {
+            if taken.insert(folded(&name)) {
                 break name;
             }
         };

@@ -7,6 +7,8 @@ use super::diagnostic::{Report, shown};
 use super::folder::Folder;
 use super::json::Node as Json;
 use super::link::KnownState;
+use super::normal::folded;
+use super::v1::Text;
 use crate::dim::Symbol;
 use crate::graph::Graph;
 use crate::module::Function;
@@ -57,6 +59,7 @@ pub(super) struct Linker<'w, 'a> {
     pub function_names: Vec<&'w str>,
     // The maps are looked up only.
     state_index: HashMap<&'w str, usize>,
+    folded_states: HashMap<String, usize>,
     ops: HashMap<&'static str, OpKind>,
     bodies: HashMap<&'w str, Option<Body>>,
     /// Depth and nodes of the loops in the function being linked.
@@ -83,6 +86,7 @@ impl<'w, 'a> Linker<'w, 'a> {
             states: Vec::new(),
             function_names: Vec::new(),
             state_index: HashMap::new(),
+            folded_states: HashMap::new(),
             ops: maps.chain(listed).chain([(MATMUL.0, OpKind::Matmul)]).collect(),
             bodies: HashMap::new(),
             nesting: 0,
@@ -111,12 +115,18 @@ impl<'w, 'a> Linker<'w, 'a> {
     /// Adds a state variable; of two with one name the first counts.
     pub fn add_state(&mut self, state: KnownState<'w>) {
         self.state_index.entry(state.name.text).or_insert(self.states.len());
+        self.folded_states.entry(folded(state.name.text)).or_insert(self.states.len());
         self.states.push(state);
     }
 
     /// Position of a state variable.
     pub fn state_index(&self, name: &str) -> Option<usize> {
         self.state_index.get(name).copied()
+    }
+
+    /// The name of a state variable that is this one, but for case.
+    pub fn similar_state(&self, name: &str) -> Option<Text<'w>> {
+        self.folded_states.get(&folded(name)).map(|i| self.states[*i].name)
     }
 
     /// To be called before a function is linked.

@@ -28,7 +28,7 @@ impl fmt::Display for Warning {
 /// Names that are listed in one warning.
 const LISTED: usize = 8;
 
-/// Unused inputs, nodes and state, random nodes that draw the same bits, names that differ in case only.
+/// Unused inputs, nodes and state, random nodes that draw the same bits.
 pub fn warnings(module: &Module) -> Vec<Warning> {
     let mut all = Vec::new();
     for (name, f) in &module.functions {
@@ -38,10 +38,6 @@ pub fn warnings(module: &Module) -> Vec<Warning> {
         }
         unused(f, &mut add);
         shared_keys(&f.graph, &mut add);
-        let names = module.state.iter().map(|s| &s.name).chain(&f.inputs).cloned();
-        let nodes =
-            f.graph.nodes().flat_map(|(id, _)| f.graph.origins(id).iter().map(|o| o.name.to_string()));
-        similar_names(names.chain(nodes), &mut add);
     }
     unused_state(module, &mut all);
     all
@@ -106,20 +102,6 @@ fn shared_keys(graph: &Graph, add: &mut dyn FnMut(String)) {
     }
     for nodes in users.values().filter(|n| n.len() > 1) {
         add(format!("these draw the same random bits, because they share a key: {}", listed(nodes)));
-    }
-}
-
-fn similar_names(names: impl Iterator<Item = String>, add: &mut dyn FnMut(String)) {
-    let mut folded: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in names {
-        let same = folded.entry(name.to_lowercase()).or_default();
-        let name = format!("`{name}`");
-        if !same.contains(&name) {
-            same.push(name);
-        }
-    }
-    for same in folded.values().filter(|s| s.len() > 1) {
-        add(format!("these names differ in upper and lower case only: {}", listed(same)));
     }
 }
 

@@ -17,6 +17,7 @@ mod linker;
 mod lint;
 mod migrate;
 mod name;
+mod normal;
 mod order;
 pub mod safetensors;
 mod schema;

@@ -1,6 +1,7 @@
 //! Names of states, inputs, nodes, outputs and functions, and references to results.
 
 use super::json::hidden_character;
+use super::normal::{is_combining, not_normal};
 
 /// The longest name in characters.
 pub const MAX_NAME: usize = 256;
@@ -17,8 +18,10 @@ pub(super) fn name_problem(name: &str) -> Option<(String, &'static str)> {
         let message = format!("a name holds the invisible character U+{:04X}", u32::from(c));
         return Some((message, "remove the character: names that look equal must be equal"));
     }
-    if let Some(c) = name.chars().find(|c| is_combining(*c)) {
-        let message = format!("a name holds the combining character U+{:04X}", u32::from(c));
+    if let Some(c) = not_normal(name) {
+        let kind = if is_combining(c) { "combining character" } else { "character" };
+        let message =
+            format!("a name holds the {kind} U+{:04X}, which is not in Unicode's NFC", u32::from(c));
         return Some((
             message,
             "write the composed letter (Unicode NFC): names that look equal must be equal",
@@ -28,12 +31,6 @@ pub(super) fn name_problem(name: &str) -> Option<(String, &'static str)> {
         return Some((format!("the name `{name}` holds `#`, which selects a node's result"), "rename it"));
     }
     None
-}
-
-/// The blocks of combining marks, whose sequences have composed forms that look the same.
-fn is_combining(c: char) -> bool {
-    matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
-        | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
 /// Splits `id#k` into the name and the number of the result; a name alone means result 0.
@@ -53,15 +50,17 @@ pub(super) fn make_name(text: &str) -> String {
         .chars()
         .take(MAX_NAME / 2)
         .map(|c| {
-            let bad = c == '#' || is_combining(c) || hidden_character(c.encode_utf8(&mut [0; 4])).is_some();
+            let mut bytes = [0; 4];
+            let text = &*c.encode_utf8(&mut bytes);
+            let bad = c == '#' || not_normal(text).is_some() || hidden_character(text).is_some();
             if bad { '_' } else { c }
         })
         .collect();
     // Valid names keep their whole length.
     match name_problem(text) {
         None => text.into(),
-        Some(_) if clean.is_empty() => "node".into(),
-        Some(_) => clean,
+        Some(_) if name_problem(&clean).is_none() => clean,
+        Some(_) => "node".into(),
     }
 }
 

@@ -128,6 +128,9 @@ fn names() {
         ("a#1", "selects a node's result"),
         ("a\\u202eb", "invisible character U+202E"),
         ("gro\u{308}ße", "combining character U+0308"),
+        ("\u{2126}", "the character U+2126, which is not in Unicode's NFC"),
+        ("X", "differs in case only from `x`, which belongs to an input or node (at "),
+        ("N", "differs in case only from `n`"),
         ("a\\u0000", "invisible character U+0000"),
     ] {
         node_refused(&format!("{{\"id\": ¦\"{name}\", \"op\": \"neg\", \"in\": [\"x\"]}}"), part);
@@ -140,6 +143,27 @@ fn names() {
     ] {
         node_refused(&format!("{{\"id\": \"a\", \"op\": \"neg\", \"in\": [¦\"{operand}\"]}}"), part);
     }
+}
+
+#[test]
+fn names_that_differ_in_case_only() {
+    let file = |state: &str, functions: &str| {
+        format!(
+            "{{\"format\": \"graphc.module\", \"version\": 1, \"state\": [{state}], \"functions\": {{{functions}}}}}"
+        )
+    };
+    let state = |name: &str| format!("{{\"name\": {name}, \"role\": \"param\", \"type\": \"f32[1]\"}}");
+    let two = [state("\"w\""), state("¦\"W\"")].join(",\n");
+    refused(
+        &file(&two, ""),
+        &["two state variables are named `w` (at 1:66) and `W`, which differ in case only"],
+    );
+    let f = "\"f\": {\"outputs\": {}}, ¦\"F\": {\"outputs\": {}}";
+    refused(&file("", f), &["two functions are named `f` (at 1:73) and `F`"]);
+    let outputs = "\"f\": {\"inputs\": [{\"name\": ¦\"W\", \"type\": \"f32[]\"}], \"outputs\": {\"y\": \"w\", ¦\"Y\": \"w\"}}";
+    let parts =
+        ["`W` differs in case only from `w`, which belongs to a state variable", "two outputs are named `y`"];
+    refused(&file(&state("\"w\""), outputs), &parts);
 }
 
 #[test]

@@ -86,6 +86,13 @@ pub(crate) fn over_domain(view: &View, axes: &[Option<usize>], domain: &Domain, 
     }
 }
 
+/// Whether a view's border can be told over the domain: a dim of size 1 that has no axis there may not lie
+/// in it.
+fn keeps_border(view: &View, axes: &[Option<usize>]) -> bool {
+    let Some(g) = &view.guard else { return true };
+    axes.iter().enumerate().all(|(d, axis)| axis.is_some() || (g.lo[d] == 0 && g.hi[d] >= 1))
+}
+
 /// Merges neighbouring axes wherever every access steps over them as over one. Row and column axes
 /// stay apart at `boundary`, if there is one.
 pub(crate) fn collapse(
@@ -187,7 +194,8 @@ impl Lowering<'_> {
         for (i, v) in body.inputs().iter().enumerate() {
             if let Some(axes) = domain.axes.get(v) {
                 let source = self.source(node.ins[i]).clone();
-                let Source { buffer, view } = if padding { source } else { self.unguarded(node.ins[i]) };
+                let kept = padding && keeps_border(&source.view, axes);
+                let Source { buffer, view } = if kept { source } else { self.unguarded(node.ins[i]) };
                 accesses.push(Access::Read {
                     value: *v,
                     port: Port { buffer, view: over_domain(&view, axes, domain, order) },

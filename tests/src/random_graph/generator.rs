@@ -8,7 +8,7 @@ use graphc_ir::ops::{Iota, Normal, Uniform};
 use graphc_ir::{Binding, Builder, DType, Dim, Scalar, ScalarFn, Tensor, TensorType, ValueId};
 
 use super::prng::Prng;
-use super::{Config, elementwise, layers, movement, scans};
+use super::{Config, elementwise, images, layers, literals, movement, scans};
 
 /// No value has more elements for a `B` of [`ASSUMED_BATCH`].
 const MAX_ELEMENTS: usize = 400;
@@ -149,8 +149,15 @@ impl Generator {
     /// One move.
     pub fn random_move(&mut self, place: Place) -> Result<()> {
         let tables: &[&[Move]] = match place {
-            Place::Function => &[elementwise::MOVES, movement::MOVES, layers::MOVES, scans::MOVES],
-            Place::Body => &[elementwise::MOVES, movement::MOVES],
+            Place::Function => &[
+                elementwise::MOVES,
+                literals::MOVES,
+                movement::MOVES,
+                layers::MOVES,
+                images::MOVES,
+                scans::MOVES,
+            ],
+            Place::Body => &[elementwise::MOVES, literals::MOVES, movement::MOVES],
         };
         let moves = || tables.iter().flat_map(|t| t.iter());
         let mut at = self.prng.below(moves().map(|m| m.weight).sum());

@@ -6,6 +6,7 @@ use super::{Function, Module, Node, Operand, Output, Source, State, Text};
 use crate::wire::diagnostic::{Report, shown};
 use crate::wire::json::{Member, Node as Json, Value};
 use crate::wire::name::name_problem;
+use crate::wire::normal::folded;
 
 /// Reads a document that passed the version gate; everything wrong goes to the report.
 pub(in crate::wire) fn read<'a>(root: &'a Json, report: &mut Report<'_>) -> Module<'a> {
@@ -25,6 +26,7 @@ pub(in crate::wire) fn read<'a>(root: &'a Json, report: &mut Report<'_>) -> Modu
             "functions" => {
                 let all = object(report, &m.value, "\"functions\"").unwrap_or_default();
                 module.functions = all.iter().filter_map(|f| function(report, f)).collect();
+                unique(report, module.functions.iter().map(|f| f.name), "functions");
             }
             _ => {}
         }
@@ -39,20 +41,22 @@ pub(in crate::wire) fn read<'a>(root: &'a Json, report: &mut Report<'_>) -> Modu
     module
 }
 
-/// Reports names that stand twice.
+/// Reports names that stand twice, or again with other capitals.
 fn unique<'a>(report: &mut Report<'_>, names: impl Iterator<Item = Text<'a>>, of: &str) {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut seen: HashMap<String, Text<'a>> = HashMap::new();
     for name in names {
-        match seen.get(name.text) {
-            Some(first) => {
-                let first = report.place(*first);
-                let message = format!("two {of} are named `{}` (the first one at {first})", shown(name.text));
-                report.problem(name.at, message, Some("rename one of the two".into()));
-            }
-            None => {
-                seen.insert(name.text, name.at);
-            }
-        }
+        let Some(first) = seen.get(&folded(name.text)) else {
+            seen.insert(folded(name.text), name);
+            continue;
+        };
+        let at = report.place(first.at);
+        let (shown, other) = (shown(name.text), shown(first.text));
+        let message = if first.text == name.text {
+            format!("two {of} are named `{shown}` (the first one at {at})")
+        } else {
+            format!("two {of} are named `{other}` (at {at}) and `{shown}`, which differ in case only")
+        };
+        report.problem(name.at, message, Some("rename one of the two".into()));
     }
 }
 
@@ -220,7 +224,8 @@ fn function_body<'a>(
     let outputs = required(report, node, "the function", "outputs")
         .and_then(|o| object(report, o, "\"outputs\""))
         .unwrap_or_default();
-    let outputs = outputs.iter().filter_map(|o| output(report, o)).collect();
+    let outputs: Vec<Output<'a>> = outputs.iter().filter_map(|o| output(report, o)).collect();
+    unique(report, outputs.iter().map(|o| o.name), "outputs");
     let updates = node.get("updates").and_then(|u| object(report, u, "\"updates\"")).unwrap_or_default();
     let updates = updates
         .iter()
