@@ -1,58 +1,17 @@
 //! Matrix products on every instruction set of this machine, against naive sums in `f64`.
 
+mod support;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use graphc_cpu::gemm::{
-    ALayout, BLOCK_ROWS, BLayout, Element, Epilogue, GemmError, Output, PackSource, Problem, block_columns,
-    gemm, pack_b, pack_b_parallel, packed_len, scratch_bytes,
+    ALayout, BLOCK_ROWS, BLayout, Epilogue, GemmError, Output, PackSource, Problem, block_columns, gemm,
+    pack_b, pack_b_parallel, packed_len, scratch_bytes,
 };
 use graphc_cpu::isa::Isa;
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
-
-trait Float: Element + Into<f64> + std::fmt::Debug {
-    const EPSILON: f64;
-    fn from_f64(x: f64) -> Self;
-    fn bits(self) -> u64;
-}
-
-impl Float for f32 {
-    const EPSILON: f64 = f32::EPSILON as f64;
-    fn from_f64(x: f64) -> f32 {
-        x as f32
-    }
-    fn bits(self) -> u64 {
-        u64::from(self.to_bits())
-    }
-}
-
-impl Float for f64 {
-    const EPSILON: f64 = f64::EPSILON;
-    fn from_f64(x: f64) -> f64 {
-        x
-    }
-    fn bits(self) -> u64 {
-        self.to_bits()
-    }
-}
-
-/// Numbers in [-1, 1) from a linear congruential generator (Knuth's MMIX constants).
-struct Numbers(u64);
-
-impl Numbers {
-    fn draw(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f64 / (1u64 << 23) as f64 - 1.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (((self.draw() + 1.0) / 2.0) * end as f64) as usize
-    }
-
-    fn array<T: Float>(&mut self, len: usize) -> Vec<T> {
-        (0..len).map(|_| T::from_f64(self.draw())).collect()
-    }
-}
+use support::{Float, Numbers};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FormA {

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use graphc_ir::error::Result;
-use graphc_ir::wire::{EncodeOptions, encode};
-use graphc_ir::{Function, Module, Op, Tensor};
+use graphc_ir::{Module, Tensor};
 use graphc_optimizer::driver::{self, Options};
 use graphc_tests::compare::{identical, relative_l2_above};
 use graphc_tests::device::{Device, Outcome, Reference};
 use graphc_tests::program::{Cpu, ReferenceProgram};
-use graphc_tests::random_graph::{Config, FUNCTION, RandomModule, random_module, shrink};
+use graphc_tests::random_graph::{Config, FUNCTION, RandomModule, random_module};
 
 /// Relative error that rounding explains in these tame graphs; gradients lose some more.
 const TOLERANCE: f64 = 1e-3;
@@ -33,43 +32,14 @@ fn difference(device: &dyn Device, random: &RandomModule, batch: usize) -> Resul
     Ok(None)
 }
 
-/// The first failing function of a device, made as small as it goes, as a file.
+/// The graph of a device's failure, made as small as it goes, as a file.
 fn shrunk(device: &dyn Device, random: &RandomModule, batch: usize) -> String {
-    let with = |function: &Function| {
-        let mut module = random.clone();
-        module.module.functions.insert(FUNCTION.into(), function.clone());
-        module
-    };
     // An error stays an error, so that shrinking does not wander off to another failure.
     let errs = difference(device, random, batch).is_err();
-    let fails = |function: &Function| match difference(device, &with(function), batch) {
+    random.shrunk(&|smaller| match difference(device, smaller, batch) {
         Ok(found) => found.is_some() && !errs,
         Err(_) => errs,
-    };
-    let function = random.function().map(|f| shrink(f, &fails));
-    // Without the state that nothing reads any more, which would be most of the text.
-    let module = function.map(|f| {
-        let mut module = with(&f).module;
-        let read = |i: usize| f.graph.nodes().any(|(_, n)| matches!(&n.op, Op::StateRead(s) if s.index == i));
-        let used = module.state.len()
-            - module
-                .state
-                .iter()
-                .rev()
-                .enumerate()
-                .take_while(|(i, _)| {
-                    let i = module.state.len() - 1 - i;
-                    !read(i) && !f.updates.contains(&i)
-                })
-                .count();
-        module.state.truncate(used);
-        module
-    });
-    match module.map(|m| encode(&m, &EncodeOptions::default())) {
-        Ok(Ok(text)) => text,
-        Ok(Err(e)) => e.to_string(),
-        Err(e) => e.to_string(),
-    }
+    })
 }
 
 /// The batch that a graph is run with, if it has one: 1 and odd ones among them.

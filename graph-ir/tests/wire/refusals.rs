@@ -156,10 +156,10 @@ fn names_that_differ_in_case_only() {
     let two = [state("\"w\""), state("¦\"W\"")].join(",\n");
     refused(
         &file(&two, ""),
-        &["two state variables are named `w` (at 1:66) and `W`, which differ in case only"],
+        &["two state variables are named `w` (at 1:62) and `W`, which differ in case only"],
     );
     let f = "\"f\": {\"outputs\": {}}, ¦\"F\": {\"outputs\": {}}";
-    refused(&file("", f), &["two functions are named `f` (at 1:73) and `F`"]);
+    refused(&file("", f), &["two functions are named `f` (at 1:70) and `F`"]);
     let outputs = "\"f\": {\"inputs\": [{\"name\": ¦\"W\", \"type\": \"f32[]\"}], \"outputs\": {\"y\": \"w\", ¦\"Y\": \"w\"}}";
     let parts =
         ["`W` differs in case only from `w`, which belongs to a state variable", "two outputs are named `y`"];

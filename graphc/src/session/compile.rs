@@ -82,6 +82,8 @@ impl Session {
         if let Some(graph) = self.optimized[index].get() {
             return Ok(graph);
         }
+        graphc_ir::stage::check_divisors(&function.graph)
+            .map_err(|e| Error::Data(format!("function `{name}`: {e}")))?;
         let graph = driver::optimize(function, &self.options.optimizer, &mut Remarks::default())
             .map_err(|e| Error::Internal(format!("function `{name}` cannot be optimized: {e}")))?;
         Ok(self.optimized[index].get_or_init(|| graph))

@@ -489,9 +489,10 @@ impl Builder<'_> {
             body.insts.iter().enumerate().all(|(load, inst)| match inst.op {
                 InstOp::Load(port) if (self.conflict)(port, store.write) => {
                     let reads = |index: usize| body.insts[index].args.iter().any(|r| r.index() == load);
+                    // The first of two functions in one kernel runs where the second one stands.
+                    let reads = |index: usize| reads(index) || self.partner(index).is_some_and(reads);
                     load < i
                         && !(i..body.insts.len()).any(reads)
-                        && !self.partner(i).is_some_and(reads)
                         && !body.stores.iter().any(|s| s.reg.index() == load)
                         && !body.checks.iter().any(|c| c.reg.index() == load)
                 }

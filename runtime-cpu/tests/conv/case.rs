@@ -3,59 +3,12 @@
 use graphc_cpu::conv::{
     FilterSource, Geometry, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
 };
-use graphc_cpu::gemm::{BLOCK_ROWS, Element, Epilogue, GemmError, Output, TileCtx, block_columns};
+use graphc_cpu::gemm::{BLOCK_ROWS, Epilogue, GemmError, Output, TileCtx, block_columns};
 use graphc_cpu::isa::Isa;
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
 
-pub trait Float: Element + Into<f64> + std::fmt::Debug {
-    const EPSILON: f64;
-    fn from_f64(x: f64) -> Self;
-    fn bits(self) -> u64;
-}
-
-impl Float for f32 {
-    const EPSILON: f64 = f32::EPSILON as f64;
-    fn from_f64(x: f64) -> f32 {
-        x as f32
-    }
-    fn bits(self) -> u64 {
-        u64::from(self.to_bits())
-    }
-}
-
-impl Float for f64 {
-    const EPSILON: f64 = f64::EPSILON;
-    fn from_f64(x: f64) -> f64 {
-        x
-    }
-    fn bits(self) -> u64 {
-        self.to_bits()
-    }
-}
-
-/// Numbers from a linear congruential generator (Knuth's MMIX constants).
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    /// In [-1, 1).
-    pub fn draw(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 40) as f64 / (1u64 << 23) as f64 - 1.0
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        (((self.draw() + 1.0) / 2.0) * end as f64) as usize
-    }
-
-    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
-    pub fn array<T: Float>(&mut self, len: usize) -> Vec<T> {
-        (0..len).map(|_| T::from_f64(self.draw())).collect()
-    }
-}
+pub use crate::support::{Float, Numbers};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Finish {

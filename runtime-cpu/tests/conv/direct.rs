@@ -56,13 +56,13 @@ fn any_case(numbers: &mut Numbers) -> Case {
     let channels = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 20];
     Case {
         images: 1 + numbers.below(3),
-        groups: numbers.one_of(&[1, 1, 1, 2, 3]),
-        cin: numbers.one_of(&channels),
-        cout: numbers.one_of(&channels),
+        groups: numbers.pick(&[1, 1, 1, 2, 3]),
+        cin: numbers.pick(&channels),
+        cout: numbers.pick(&channels),
         geometry,
-        form: numbers.one_of(&FORMS),
-        finish: numbers.one_of(&FINISHES),
-        gap: numbers.one_of(&[0, 0, 1, 3]),
+        form: numbers.pick(&FORMS),
+        finish: numbers.pick(&FINISHES),
+        gap: numbers.pick(&[0, 0, 1, 3]),
     }
 }
 

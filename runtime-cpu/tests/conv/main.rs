@@ -2,4 +2,6 @@
 
 mod case;
 mod direct;
+#[path = "../support/mod.rs"]
+mod support;
 mod winograd;

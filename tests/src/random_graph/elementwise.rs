@@ -4,7 +4,6 @@ use graphc_ir::ScalarFn as F;
 use graphc_ir::error::Result;
 use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{Cast, Check, Elu, Gelu, HardTanh, LeakyRelu, Silu, StopGradient};
-use graphc_ir::stage::has_constant_zero;
 use graphc_ir::{DType, Op, ValueId};
 
 use super::generator::{Generator, Move, Value};
@@ -158,10 +157,8 @@ fn integers(g: &mut Generator) -> Result<()> {
         g.b.map(f, &[x.id])?
     } else {
         let mut y = g.partner(dtype, &dims, true)?.id;
-        // Constants that divide are odd; what is computed may be 0.
-        if matches!(f, F::Div | F::Rem) && has_constant_zero(g.b.graph(), y) {
-            let one = g.b.full_like(y, 1.0)?;
-            y = g.b.map(F::Or, &[y, one])?;
+        if matches!(f, F::Div | F::Rem) {
+            y = g.divisor(y)?;
         }
         g.b.map(f, &[x.id, y])?
     };

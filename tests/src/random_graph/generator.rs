@@ -5,6 +5,7 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::module::{StateDecl, StateRole};
 use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{Iota, Normal, Uniform};
+use graphc_ir::stage::has_constant_zero;
 use graphc_ir::{Binding, Builder, DType, Dim, Scalar, ScalarFn, Tensor, TensorType, ValueId};
 
 use super::prng::Prng;
@@ -416,6 +417,15 @@ impl Generator {
     pub fn least(&self, dim: &Dim) -> usize {
         let least = dim.lower_bound(&self.b.graph().infer().bounds).unwrap_or(0);
         usize::try_from(least).unwrap_or(0)
+    }
+
+    /// Integers that may divide: no constants with a 0, though what is computed may be 0.
+    pub fn divisor(&mut self, v: ValueId) -> Result<ValueId> {
+        if !has_constant_zero(self.b.graph(), v) {
+            return Ok(v);
+        }
+        let one = self.b.full_like(v, 1.0)?;
+        self.b.map(ScalarFn::Or, &[v, one])
     }
 
     /// Integers in 0..n (n positive), of dims that are given or that the pool has.

@@ -45,7 +45,7 @@ fn float_literal(g: &mut Generator) -> Result<()> {
     Ok(())
 }
 
-/// Also divisions of a number; a number divides only where it is not 0, which no graph may do.
+/// Also divisions of a number.
 fn integer_literal(g: &mut Generator) -> Result<()> {
     let dtype = g.prng.pick(&[DType::I32, DType::I32, DType::I64, DType::U32, DType::I8, DType::U8]);
     let f =
@@ -55,7 +55,10 @@ fn integer_literal(g: &mut Generator) -> Result<()> {
     let divisor = matches!(f, F::Div | F::Rem) && !left;
     let number = g.prng.pick(if divisor { &[1.0, 2.0, 3.0] } else { &[0.0, 1.0, 2.0] });
     let literal = g.b.full_like(x.id, number)?;
-    let ins = if left { [literal, x.id] } else { [x.id, literal] };
+    let mut ins = if left { [literal, x.id] } else { [x.id, literal] };
+    if matches!(f, F::Div | F::Rem) {
+        ins[1] = g.divisor(ins[1])?;
+    }
     let id = g.b.map(f, &ins)?;
     g.push(id, dtype.int_range().1 as f64, true);
     Ok(())

@@ -2,7 +2,33 @@
 
 use graphc_ir::error::Result;
 use graphc_ir::module::OutputDecl;
+use graphc_ir::wire::{EncodeOptions, encode};
 use graphc_ir::{Builder, Function, Graph, Node, NodeId, Op, TensorType, ValueId, stage};
+
+use super::{FUNCTION, RandomModule};
+
+impl RandomModule {
+    /// The module with a function as small as [`shrink`] makes it, as the text of a file.
+    pub fn shrunk(&self, fails: &dyn Fn(&RandomModule) -> bool) -> String {
+        let with = |function: &Function| {
+            let mut smaller = self.clone();
+            smaller.module.functions.insert(FUNCTION.into(), function.clone());
+            smaller
+        };
+        let text = self.function().map(|function| shrink(function, &|f| fails(&with(f)))).and_then(|small| {
+            let mut module = with(&small).module;
+            // State that nothing reads any more would be most of the text. What is read keeps its place.
+            let read = |i: usize| {
+                small.updates.contains(&i)
+                    || small.graph.nodes().any(|(_, n)| matches!(&n.op, Op::StateRead(s) if s.index == i))
+            };
+            let used = (0..module.state.len()).rposition(read).map_or(0, |last| last + 1);
+            module.state.truncate(used);
+            encode(&module, &EncodeOptions::default())
+        });
+        text.unwrap_or_else(|e| e.to_string())
+    }
+}
 
 /// Rounds over all nodes: each may make room for the next.
 const MAX_ROUNDS: usize = 8;
