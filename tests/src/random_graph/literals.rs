@@ -34,7 +34,8 @@ fn float_literal(g: &mut Generator) -> Result<()> {
     let literal = g.b.full_like(x.id, number)?;
     let ins = if left { [literal, x.id] } else { [x.id, literal] };
     let id = g.b.map(f, &ins)?;
-    let scaled = matches!(f, F::Mul | F::Div | F::Max | F::Min) || number == 0.0;
+    // All numbers are powers of two; a division need not be rounded exactly everywhere.
+    let scaled = matches!(f, F::Mul | F::Max | F::Min) || number == 0.0;
     let bound = match f {
         F::Mul => x.bound * number.abs(),
         F::Div => x.bound / number.abs(),
