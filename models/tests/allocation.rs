@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use graphc::build::{Module, ModuleBuilder, Tensor, ops};
+use graphc::ir::ops::{sample_indices, sample_tensor};
 use graphc::{Device, Session};
 
 /// The system's allocator, counting.
@@ -39,6 +40,43 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Images in a batch of the models: batch normalization needs two.
+const BATCH: usize = 2;
+
+/// Every function of every model, a few runs each, on two threads.
+fn models_allocate_nothing() {
+    for model in graphc_models::MODELS {
+        let module = (model.build)().unwrap();
+        let mut session =
+            Session::from_module(module.clone()).device(Device::Cpu).threads(2).build().unwrap();
+        session.init_missing(0).unwrap();
+        for (name, function) in &module.functions {
+            let tensor = |i: usize| {
+                let ty = function.input_type(i);
+                let size = |d: &graphc::Dim| d.as_const().map_or(BATCH, |n| n as usize);
+                let shape: Vec<usize> = ty.dims.iter().map(size).collect();
+                match ty.dtype.is_int() {
+                    true => sample_indices(&shape, 10, i as u64).cast(ty.dtype),
+                    false => sample_tensor(&shape, i as u64).cast(ty.dtype),
+                }
+            };
+            let values: Vec<Tensor> = (0..function.inputs.len()).map(tensor).collect();
+            let feeds: Vec<(&str, &Tensor)> =
+                function.inputs.iter().map(String::as_str).zip(&values).collect();
+            let mut outputs = session.new_outputs(name, &feeds).unwrap();
+            for _ in 0..2 {
+                session.run_into(name, &feeds, &mut outputs).unwrap();
+            }
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            for _ in 0..3 {
+                session.run_into(name, &feeds, &mut outputs).unwrap();
+            }
+            let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            assert_eq!(count, 0, "{name} of {}", model.name);
+        }
+    }
+}
 
 /// A classifier of two layers with its training step, large enough for several threads.
 fn classifier() -> graphc::build::Result<Module> {
@@ -98,6 +136,7 @@ fn the_steady_state_allocates_nothing() {
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     let loss = loss[0].as_slice::<f32>()[0];
     assert!(loss.is_finite() && loss < 0.2, "{loss}");
+    models_allocate_nothing();
     // The counter counts.
     drop(vec![1u8; 100]);
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
