@@ -94,9 +94,7 @@ pub fn check_divisor(graph: &Graph, node: &Node) -> Result<()> {
 pub fn check_divisors(graph: &Graph) -> Result<()> {
     for (id, node) in graph.nodes() {
         check_divisor(graph, node).map_err(|e| e.at(graph.describe(id)))?;
-        if let Op::Scan(scan) = &node.op {
-            check_divisors(&scan.body)?;
-        }
+        node.op.bodies().iter().try_for_each(|(_, body)| check_divisors(body))?;
     }
     Ok(())
 }

@@ -128,6 +128,7 @@ pub fn scan_rnn(inputs: usize, hidden: usize) -> Result<Module> {
             carries: 1,
             stacks: 1,
             reverse: false,
+            recompute: false,
             length: STEPS.into(),
         };
         let results = f.op_many(scan, &[wx, wh, b, start, x])?;

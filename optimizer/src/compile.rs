@@ -2,7 +2,7 @@
 
 use graphc_ir::error::Result;
 use graphc_ir::graph::Graph;
-use graphc_ir::program::VerifiedProgram;
+use graphc_ir::program::{Program, VerifiedProgram};
 use graphc_ir::stage::Stage;
 use graphc_ir::target::Target;
 
@@ -63,7 +63,7 @@ pub fn compile_fused(
     target: &dyn Target,
     options: &CompileOptions,
 ) -> Result<Compiled> {
-    let program = lower::lower(graph, outputs, updates, target, options)?;
+    let program = lower::lower(graph, outputs, updates, 0, target, options)?;
     let (program, prepare) = if options.staging { staging::split(program)? } else { (program, None) };
     let plan_options = plan_options(target, options);
     let prepare = match prepare {
@@ -73,14 +73,23 @@ pub fn compile_fused(
     Ok(Compiled { main: plan(program, &plan_options)?.verify()?, prepare })
 }
 
-/// Compiles a loop's body.
-pub(crate) fn compile_body(
+/// Lowers the body of a loop or a branch, whose first `invariants` inputs do not change.
+pub(crate) fn lower_body(
     graph: &Graph,
+    invariants: usize,
+    target: &dyn Target,
+    options: &CompileOptions,
+) -> Result<Program> {
+    let fused = fuse_graph(graph, graph.results().len(), target, options, &mut Remarks::default())?;
+    lower::lower(&fused, fused.results().len(), &[], invariants, target, options)
+}
+
+/// Plans and verifies a lowered body.
+pub(crate) fn finish_body(
+    program: Program,
     target: &dyn Target,
     options: &CompileOptions,
 ) -> Result<VerifiedProgram> {
-    let fused = fuse_graph(graph, graph.results().len(), target, options, &mut Remarks::default())?;
-    let program = lower::lower(&fused, fused.results().len(), &[], target, options)?;
     plan(program, &plan_options(target, options))?.verify()
 }
 

@@ -1,12 +1,9 @@
 //! The pipeline, in one list, and the driver that runs and checks it.
 
-use std::sync::Arc;
-
 use graphc_ir::dim::Binding;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::graph::Graph;
 use graphc_ir::module::Function;
-use graphc_ir::ops::{Op, Scan};
 use graphc_ir::stage::{self, Stage};
 use graphc_ir::target::Target;
 
@@ -70,13 +67,10 @@ fn layout(graph: &Graph, _: &mut Remarks) -> Result<Graph> {
     in_bodies(graph, &mut |g| layout::channels_last(g))
 }
 
-/// Applies a rewrite to loops' bodies, innermost first, then to the graph.
-fn in_bodies(graph: &Graph, f: &mut dyn FnMut(&Graph) -> Result<Graph>) -> Result<Graph> {
-    let inner = if graph.nodes().any(|(_, n)| matches!(n.op, Op::Scan(_))) {
-        graph.rebuild(|b, _, node, ins| match &node.op {
-            Op::Scan(s) => b.op(Scan { body: Arc::new(in_bodies(&s.body, f)?), ..s.clone() }, ins),
-            op => b.op(op.clone(), ins),
-        })?
+/// Applies a rewrite to the bodies of loops and branches, innermost first, then to the graph.
+pub(crate) fn in_bodies(graph: &Graph, f: &mut dyn FnMut(&Graph) -> Result<Graph>) -> Result<Graph> {
+    let inner = if graph.nodes().any(|(_, n)| n.op.has_bodies()) {
+        graph.rebuild(|b, _, node, ins| b.op(node.op.map_bodies(&mut |body| in_bodies(body, f))?, ins))?
     } else {
         graph.clone()
     };

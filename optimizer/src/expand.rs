@@ -1,10 +1,8 @@
 //! Expansion: composites become primitives, in loops' bodies too.
 
-use std::sync::Arc;
-
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, ValueId};
-use graphc_ir::ops::{Op, ReduceKind, Scan};
+use graphc_ir::ops::{Op, ReduceKind};
 use graphc_ir::scalar::ScalarFn;
 use graphc_ir::{Builder, DType};
 
@@ -16,12 +14,11 @@ pub fn expand(graph: &Graph) -> Result<Graph> {
 fn emit(b: &mut Builder, op: &Op, ins: &[ValueId]) -> Result<Vec<ValueId>> {
     match op {
         Op::StopGradient(_) => Ok(ins.to_vec()),
-        Op::Scan(s) => b.op(Scan { body: Arc::new(expand(&s.body)?), ..s.clone() }, ins),
         Op::Check(_) => {
             let condition = same_shape_or_scalar(b, ins[0], ins[1])?;
             b.op(op.clone(), &[ins[0], condition])
         }
-        op if !op.is_composite() => b.op(op.clone(), ins),
+        op if !op.is_composite() => b.op(op.map_bodies(&mut expand)?, ins),
         op => {
             // The definition is written apart, so that the composites in it are expanded as well.
             let mut inner = Builder::with_infer(b.graph().infer().clone());

@@ -87,7 +87,14 @@ fn scan() -> Result<(Function, Vec<TensorType>)> {
     let sum = b.map(Add, &[sum, v[2]])?;
     let h = b.map(Tanh, &[sum])?;
     let body = b.finish(&[h, h])?;
-    let op = Scan { body: body.into(), carries: 1, stacks: 1, reverse: false, length: Dim::from(length) };
+    let op = Scan {
+        body: body.into(),
+        carries: 1,
+        stacks: 1,
+        reverse: false,
+        length: Dim::from(length),
+        recompute: false,
+    };
     let outs = s.b.op(op, &[wx, wh, bias, h0, xs])?;
     let all = s.b.map(Mul, &[outs[1], outs[1]])?;
     let loss = s.b.sum(all, &[0, 1, 2])?;

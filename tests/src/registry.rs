@@ -116,6 +116,27 @@ pub fn differentiate(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Differen
     Ok(Differentiated { value: copy(&[scalar])?, gradient: copy(&found)?, reached })
 }
 
+/// The same projection and its derivative along a direction: results of a graph that takes, after the given one's
+/// inputs, a tangent for each of those in `wrt`.
+///
+/// # Errors
+/// An operation without a derivative.
+pub fn pushed_forward(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Graph> {
+    let mut b = Builder::with_infer(graph.infer().clone());
+    let ins = graph.inputs().iter().map(|v| b.input(graph.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+    let targets: Vec<ValueId> = wrt.iter().map(|i| ins[*i]).collect();
+    let tangents =
+        wrt.iter().map(|i| b.input(graph.ty(graph.inputs()[*i]).clone())).collect::<Result<Vec<_>>>()?;
+    let outs = b.inline(graph, &ins)?;
+    let scalar = project(&mut b, &outs, seed)?;
+    let dual = autodiff::forward(&mut b, &[scalar], &targets, &tangents)?[0];
+    let tangent = match dual.tangent {
+        Some(t) => t,
+        None => b.scalar(DType::F64, 0.0)?,
+    };
+    b.finish(&[dual.value, tangent])?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))
+}
+
 /// Central differences of a graph with one rank-0 result, for every element of operand `wrt`.
 pub fn central_differences(value: &Graph, ins: &[Tensor], wrt: usize) -> Result<Vec<f64>> {
     let mut ins = ins.to_vec();

@@ -1,9 +1,7 @@
 //! What the differential tests rely on: random graphs whose results do not depend on rounding errors.
 
-use std::sync::Arc;
-
 use graphc_ir::error::Result;
-use graphc_ir::ops::{Const, Interpolation, Map, Scan};
+use graphc_ir::ops::{Const, Interpolation, Map};
 use graphc_ir::{DType, Graph, Op, Scalar, ScalarFn, Tensor, interp};
 use graphc_tests::compare::{identical, relative_l2_above};
 use graphc_tests::device::initial_state;
@@ -14,9 +12,8 @@ use graphc_tests::random_graph::{Config, Prng, RandomModule, random_module};
 fn disturbed(graph: &Graph, seed: u64) -> Result<Graph> {
     let mut prng = Prng::new(seed);
     graph.rebuild(|b, _, node, ins| {
-        if let Op::Scan(scan) = &node.op {
-            let body = Arc::new(disturbed(&scan.body, seed ^ prng.word())?);
-            return b.op(Scan { body, ..scan.clone() }, ins);
+        if node.op.has_bodies() {
+            return b.op(node.op.map_bodies(&mut |body| disturbed(body, seed ^ prng.word()))?, ins);
         }
         let outs = b.op(node.op.clone(), ins)?;
         let exact = match &node.op {

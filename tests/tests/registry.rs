@@ -10,7 +10,7 @@ use graphc_ir::ops::{ArgKind, ArgReduce, Cast, FuseKind, Fused, Sample, Scan, Vj
 use graphc_ir::{Builder, DType, Op, ScalarFn, Tensor, TensorType, autodiff, stage};
 use graphc_tests::compare::{identical, relative_l2, tensor_error};
 use graphc_tests::registry::{
-    Case, applied, cases, central_differences, differentiate, eval, expanded, symbolic,
+    Case, applied, cases, central_differences, differentiate, eval, expanded, pushed_forward, symbolic,
 };
 
 /// Runs a check over all samples; a failure is the sample in words and what is wrong.
@@ -55,11 +55,47 @@ fn gradients_are_those_of_central_differences() {
     });
 }
 
+/// What forward mode pushes along a direction is what reverse mode says of it: ⟨u, J t⟩ = ⟨Jᵀ u, t⟩.
+#[test]
+fn forward_mode_equals_reverse_mode() {
+    over_all(|case| {
+        let (sample, mut failures) = (&case.sample, Vec::new());
+        if sample.wrt.is_empty() {
+            return Ok(failures);
+        }
+        let graph = applied(&sample.op, &case.types())?;
+        let directions: Vec<Tensor> =
+            sample.wrt.iter().map(|i| sample_tensor(sample.ins[*i].shape(), 9 + *i as u64)).collect();
+        let mut ins = sample.ins.clone();
+        ins.extend(directions.iter().cloned());
+        let pushed = eval(&pushed_forward(&graph, &sample.wrt, 7)?, &ins)?;
+        let pulled = differentiate(&graph, &sample.wrt, 7)?;
+        let value = eval(&pulled.value, &sample.ins)?[0].get(0).as_f64();
+        let mut slope = 0.0;
+        for (g, t) in eval(&pulled.gradient, &sample.ins)?.iter().zip(&directions) {
+            slope += g.to_f64().iter().zip(t.to_f64()).map(|(g, t)| g * t).sum::<f64>();
+        }
+        let found = [pushed[0].get(0).as_f64(), pushed[1].get(0).as_f64()];
+        let near = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()));
+        if !near(found[0], value) || !near(found[1], slope) {
+            failures.push(format!("forward mode gives {found:?}, reverse mode {:?}", [value, slope]));
+        }
+        Ok(failures)
+    });
+}
+
 /// Samples from floats to floats that are not differentiated above have a rule of their own here.
 #[test]
 fn samples_without_gradient_checks_are_known() {
     over_all(|case| {
-        let known = matches!(case.sample.op, Op::StopGradient(_) | Op::Cast(_));
+        let known = matches!(
+            case.sample.op,
+            Op::StopGradient(_)
+                | Op::Cast(_)
+                | Op::While(_)
+                | Op::ReverseGradient(_)
+                | Op::StraightThrough(_)
+        );
         let unchecked = case.sample.wrt.is_empty() && case.is_float()?;
         Ok(Vec::from_iter((unchecked && !known).then(|| "its gradient is checked nowhere".into())))
     });
@@ -212,7 +248,7 @@ fn operations_without_gradients_say_so() {
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names, ["arg_reduce", "fused"]);
+    assert_eq!(names, ["arg_reduce", "fused", "while"]);
 }
 
 #[test]
@@ -297,8 +333,8 @@ fn expansions_equal_their_operations() {
 #[test]
 fn f32_is_f64_rounded() {
     over_all(|case| {
-        // A loop's body has types of its own.
-        if matches!(case.sample.op, Op::Scan(_)) {
+        // A body has types of its own.
+        if case.sample.op.has_bodies() {
             return Ok(Vec::new());
         }
         let narrow: Vec<Tensor> = case
@@ -339,7 +375,7 @@ fn counting_scan(storage: DType) -> Result<Op> {
     let y = b.map(ScalarFn::Mul, &[wide, times])?;
     let y = b.map(ScalarFn::Mul, &[y, w])?;
     let body = Arc::new(b.finish(&[next, y])?);
-    Ok(Scan { body, carries: 1, stacks: 1, reverse: false, length: 3usize.into() }.into())
+    Ok(Scan { body, carries: 1, stacks: 1, reverse: false, length: 3usize.into(), recompute: false }.into())
 }
 
 /// Integer carries have no gradient, operands of a storage type have one.

@@ -19,7 +19,7 @@ use composite::eval_expansion;
 pub use composite::*;
 pub use primitive::*;
 pub use set::{Op, OpInfo};
-pub use vjp::{NoGradient, Vjp, VjpCx};
+pub use vjp::{Jvp, JvpCx, NoGradient, Vjp, VjpCx};
 
 /// What an operation must say of itself; the op list dispatches to it.
 pub trait OpDef: attr::Attrs + Sized + Clone {
@@ -60,6 +60,12 @@ pub trait OpDef: attr::Attrs + Sized + Clone {
 
     /// Gradients of the operands, as nodes appended to the graph.
     fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp>;
+
+    /// Results with their tangents. What has no bodies needs no rule of its own.
+    fn jvp(&self, cx: &mut JvpCx<'_>) -> Result<Jvp> {
+        let _ = cx;
+        Ok(Jvp::Transpose)
+    }
 
     /// The definition in simpler operations; `None` for a primitive.
     fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {

@@ -1,10 +1,12 @@
 //! The list of all operations.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::attr::{AttrKind, AttrSpec, AttrValue, Attrs};
 use super::*;
 use crate::error::Result;
+use crate::graph::Graph;
 
 /// What the list knows of an operation without an instance of it.
 #[derive(Clone, Copy)]
@@ -88,6 +90,26 @@ macro_rules! op_set {
                 match self { $( Op::$p(op) => op.vjp(cx), )* $( Op::$c(op) => op.vjp(cx), )* }
             }
 
+            /// See [`OpDef::jvp`].
+            pub fn jvp(&self, cx: &mut JvpCx<'_>) -> Result<Jvp> {
+                match self { $( Op::$p(op) => op.jvp(cx), )* $( Op::$c(op) => op.jvp(cx), )* }
+            }
+
+            fn specs(&self) -> &'static [AttrSpec] {
+                match self { $( Op::$p(_) => $p::SPECS, )* $( Op::$c(_) => $c::SPECS, )* }
+            }
+
+            /// The same operation with every attribute replaced.
+            fn with_attrs(
+                &self,
+                get: &mut dyn FnMut(&'static str, AttrKind) -> Result<Option<AttrValue>>,
+            ) -> Result<Op> {
+                Ok(match self {
+                    $( Op::$p(_) => Op::$p($p::from_values(get)?), )*
+                    $( Op::$c(_) => Op::$c($c::from_values(get)?), )*
+                })
+            }
+
             /// See [`OpDef::expand`].
             pub fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
                 match self { $( Op::$p(op) => op.expand(b, ins), )* $( Op::$c(op) => op.expand(b, ins), )* }
@@ -123,17 +145,47 @@ op_set! {
     primitives {
         Input, StateRead, Const, Iota, RandomBits, Map, Cast, Check, Broadcast, Reshape, Transpose,
         Slice, Pad, Concat, Gather, ScatterAdd, Reduce, Moments, ArgReduce, Dot, Conv, ConvInputGrad,
-        ConvFilterGrad, MaxPool, WindowScatter, WindowGather, AvgPool, AvgPoolGrad, Scan, StopGradient, Fused,
+        ConvFilterGrad, MaxPool, WindowScatter, WindowGather, AvgPool, AvgPoolGrad, Scan, Cond, While,
+        StopGradient, Fused,
     }
     composites {
         Linear, LeakyRelu, Elu, Gelu, Silu, HardTanh, Softmax, LogSoftmax, CrossEntropy, Mse,
         Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal, ConvBias, ConvTranspose,
         GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool, AdaptiveMaxPool, LocalResponseNorm, FeatureDropout,
-        PadMode, Upsample, MaxUnpool,
+        PadMode, Upsample, MaxUnpool, Call, CustomGradient, ReverseGradient, StraightThrough,
     }
 }
 
 impl Op {
+    /// Whether an attribute is another function: a loop's body, a branch, what is called.
+    pub fn has_bodies(&self) -> bool {
+        self.specs().iter().any(|s| s.kind == AttrKind::Body)
+    }
+
+    /// The functions among the attributes, by the attributes' names.
+    pub fn bodies(&self) -> Vec<(&'static str, Arc<Graph>)> {
+        if !self.has_bodies() {
+            return Vec::new();
+        }
+        let body = |(name, value)| if let AttrValue::Body(g) = value { Some((name, g)) } else { None };
+        self.attrs().into_iter().filter_map(body).collect()
+    }
+
+    /// The same operation with every such function replaced.
+    pub fn map_bodies(&self, f: &mut dyn FnMut(&Graph) -> Result<Graph>) -> Result<Op> {
+        if !self.has_bodies() {
+            return Ok(self.clone());
+        }
+        let attrs = self.attrs();
+        self.with_attrs(&mut |name, _| {
+            let value = attrs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+            Ok(match value {
+                Some(AttrValue::Body(g)) => Some(AttrValue::Body(Arc::new(f(&g)?))),
+                value => value,
+            })
+        })
+    }
+
     /// The list's entry of a name that is not a scalar function.
     pub fn find(name: &str) -> Option<&'static OpInfo> {
         Op::LIST.iter().find(|i| i.name == name && !Op::INTERNAL.contains(&i.name))

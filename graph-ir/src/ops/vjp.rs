@@ -1,5 +1,6 @@
-//! What a vector-Jacobian product is written with.
+//! What derivatives of operations are written with.
 
+use crate::autodiff::Dual;
 use crate::builder::Builder;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -19,6 +20,25 @@ pub enum Vjp {
     Expand,
     /// There is none, and why.
     None(NoGradient),
+}
+
+/// The outcome of [`super::OpDef::jvp`].
+#[derive(Debug)]
+pub enum Jvp {
+    /// Every result with its tangent.
+    Duals(Vec<Dual>),
+    /// There is no rule: the gradient of the gradient, or the composite's expansion, gives the tangents.
+    Transpose,
+}
+
+/// A node seen by its Jacobian-vector product.
+pub struct JvpCx<'a> {
+    /// Where values and tangents go.
+    pub b: &'a mut Builder,
+    /// The node's operands.
+    pub ins: &'a [ValueId],
+    /// Their tangents; `None` is zero.
+    pub tangents: &'a [Option<ValueId>],
 }
 
 /// A node seen by its vector-Jacobian product.

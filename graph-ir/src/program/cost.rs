@@ -2,6 +2,11 @@
 
 use super::{BufferDecl, Dot, Inst, InstOp, Kernel, Level, Port, Program, Step};
 
+/// Operations of all steps of a Program.
+fn flops(program: &Program) -> f64 {
+    program.steps.iter().map(Step::flops).sum()
+}
+
 impl Step {
     /// Floating-point operations: a multiply-add counts as two, a function of a body as one.
     pub fn flops(&self) -> f64 {
@@ -34,7 +39,10 @@ impl Step {
                 let windows: f64 = p.sizes()[1].iter().map(|d| *d as f64).product();
                 windows * p.geometry.window.taps() as f64
             }
-            Kernel::Loop(l) => l.length as f64 * l.body.steps.iter().map(Step::flops).sum::<f64>(),
+            Kernel::Loop(l) => l.length as f64 * flops(&l.body),
+            // How often it runs is not known; one iteration is counted.
+            Kernel::While(w) => [&w.condition, &w.body].iter().map(|p| flops(p)).sum(),
+            Kernel::Branch(b) => flops(&b.then).max(flops(&b.otherwise)),
             _ => 0.0,
         }
     }

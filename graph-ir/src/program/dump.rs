@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use sha2::{Digest, Sha256};
 
-use super::{Body, BufferKind, Form, InstOp, Kernel, Loop, PoolKind, Port, Program, Reg, Step};
+use super::{Body, BufferKind, Form, InstOp, Kernel, PoolKind, Port, Program, Reg, Step};
 use crate::ops::Geometry;
 use crate::scalar::Scalar;
 
@@ -110,6 +110,8 @@ impl Dump {
                 l.invariants,
                 l.carries
             ),
+            Kernel::While(w) => format!(" invariants {}", w.invariants),
+            Kernel::Branch(_) => String::new(),
         };
         if self.with_origins && !step.origins.is_empty() {
             head += &format!(" from {}", step.origins);
@@ -131,15 +133,16 @@ impl Dump {
         if let Some(swept) = step.kernel.swept() {
             self.body(swept.body);
         }
-        if let Kernel::Loop(l) = &step.kernel {
-            self.nested(l);
+        for (what, program) in step.kernel.programs() {
+            self.nested(what, program);
         }
         self.indent -= 1;
     }
 
-    fn nested(&mut self, l: &Loop) {
+    fn nested(&mut self, what: &str, program: &Program) {
+        self.line(what);
         let inner = Dump { with_origins: self.with_origins, indent: self.indent, text: String::new() };
-        self.text += &inner.program(&l.body);
+        self.text += &inner.program(program);
     }
 
     fn ports(&mut self, side: &str, ports: &[Port]) {

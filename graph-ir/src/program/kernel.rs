@@ -137,6 +137,31 @@ pub struct Loop {
     pub body: Arc<VerifiedProgram>,
 }
 
+/// A loop over a nested Program that goes on while another one says so.
+///
+/// Both take the invariants, then the carries, and these are the step's reads, dense but for invariants.
+/// The condition gives one bool; the body gives the next carries, which are the step's writes.
+#[derive(Clone, Debug)]
+pub struct While {
+    /// Number of invariant inputs.
+    pub invariants: usize,
+    /// Whether another iteration runs.
+    pub condition: Arc<VerifiedProgram>,
+    /// One iteration.
+    pub body: Arc<VerifiedProgram>,
+}
+
+/// One of two nested Programs.
+///
+/// Reads of the step, dense: the condition, a bool, then the inputs of either Program; writes: its outputs.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// Runs if the condition is true.
+    pub then: Arc<VerifiedProgram>,
+    /// Runs if it is false.
+    pub otherwise: Arc<VerifiedProgram>,
+}
+
 /// What a step computes.
 #[derive(Clone, Debug)]
 pub enum Kernel {
@@ -204,6 +229,10 @@ pub enum Kernel {
     Pool(Box<Pool>),
     /// A counted loop.
     Loop(Loop),
+    /// A loop with a condition.
+    While(While),
+    /// A branch.
+    Branch(Branch),
 }
 
 /// A body with the domain that it runs over.
@@ -306,8 +335,20 @@ impl Kernel {
     pub fn can_fail(&self) -> bool {
         match self {
             Kernel::Gather { .. } | Kernel::ScatterAdd { .. } => true,
-            Kernel::Loop(l) => l.body.steps.iter().any(Step::can_fail),
+            Kernel::Loop(_) | Kernel::While(_) | Kernel::Branch(_) => {
+                self.programs().iter().any(|(_, p)| p.steps.iter().any(Step::can_fail))
+            }
             _ => self.swept().is_some_and(|s| !s.body.checks.is_empty()),
+        }
+    }
+
+    /// The nested Programs and what they are.
+    pub fn programs(&self) -> Vec<(&'static str, &Arc<VerifiedProgram>)> {
+        match self {
+            Kernel::Loop(l) => vec![("body", &l.body)],
+            Kernel::While(w) => vec![("condition", &w.condition), ("body", &w.body)],
+            Kernel::Branch(b) => vec![("then", &b.then), ("otherwise", &b.otherwise)],
+            _ => Vec::new(),
         }
     }
 
@@ -335,6 +376,8 @@ impl Kernel {
                 PoolKind::MeanGrad { .. } => "avg_pool_grad",
             },
             Kernel::Loop(_) => "loop",
+            Kernel::While(_) => "while",
+            Kernel::Branch(_) => "branch",
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::origin::Origins;
 use crate::tensor::Tensor;
 
-pub use kernel::{Conv, ConvRole, Dot, Kernel, Loop, Nest, Pool, PoolKind, Swept};
+pub use kernel::{Branch, Conv, ConvRole, Dot, Kernel, Loop, Nest, Pool, PoolKind, Swept, While};
 
 pub use body::{Body, BodyCheck, FoldAxis, FoldKind, Inst, InstOp, Level, Reg, Store};
 

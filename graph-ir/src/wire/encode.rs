@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
 use crate::module::{Module, OutputMark};
 use crate::ops::Op;
-use crate::ops::attr::AttrValue;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -133,7 +132,7 @@ impl<'m> Plan<'m> {
 
     fn add_functions(&mut self) -> Result<()> {
         let module = self.module;
-        let loops = module.functions.values().any(|f| f.graph.nodes().any(|(_, n)| body_of(&n.op).is_some()));
+        let loops = module.functions.values().any(|f| f.graph.nodes().any(|(_, n)| n.op.has_bodies()));
         for (name, f) in &module.functions {
             let at = |e: Error| e.at(format!("function `{name}`"));
             check_name(name).map_err(at)?;
@@ -177,8 +176,8 @@ impl<'m> Plan<'m> {
                     )
                     .at(format!("function `{}`", f.name)));
                 }
-                if let Some(body) = body_of(&node.op) {
-                    found.push((format!("{}.{}.body", f.name, f.ids[id.index()]), body));
+                for (attr, body) in node.op.bodies() {
+                    found.push((format!("{}.{}.{attr}", f.name, f.ids[id.index()]), body));
                 }
             }
             for (name, body) in found {
@@ -237,10 +236,6 @@ impl<'m> Plan<'m> {
             }
         }
     }
-}
-
-fn body_of(op: &Op) -> Option<Arc<Graph>> {
-    op.attrs().into_iter().find_map(|(_, v)| if let AttrValue::Body(g) = v { Some(g) } else { None })
 }
 
 fn reads_state(graph: &Graph) -> bool {

@@ -6,6 +6,7 @@ use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
 use graphc_ir::ops::Op;
 use graphc_ir::origin::Origins;
 
+use crate::driver::in_bodies;
 use crate::remarks::Remarks;
 use crate::rules;
 
@@ -29,7 +30,7 @@ pub(super) fn replay(
 
 /// The graph in its canonical forms, whose gradients are the stable ones.
 pub fn canonical(graph: &Graph) -> Result<Graph> {
-    rules::sweep(graph, rules::CANONICAL.iter(), &mut Remarks::default())
+    in_bodies(graph, &mut |g| rules::sweep(g, rules::CANONICAL.iter(), &mut Remarks::default()))
 }
 
 /// Appends the canonical form of what `value` is computed by, and returns its result.

@@ -54,11 +54,12 @@ pub(crate) struct Lowering<'a> {
 }
 
 /// Lowers a fused graph whose first `outputs` results are outputs and whose others are assigned to
-/// the state variables `updates`.
+/// the state variables `updates`. The first `invariants` inputs are known to be the same in every run.
 pub fn lower(
     graph: &Graph,
     outputs: usize,
     updates: &[usize],
+    invariants: usize,
     target: &dyn Target,
     options: &CompileOptions,
 ) -> Result<Program> {
@@ -74,7 +75,7 @@ pub fn lower(
         packed: BTreeMap::new(),
         filters: BTreeMap::new(),
         images: HashMap::new(),
-        stable: stable_values(graph, updates),
+        stable: stable_values(graph, updates, invariants),
     };
     for v in graph.inputs() {
         let buffer = l.external(graph.ty(*v), BufferKind::Input(l.program.inputs.len()));
@@ -103,12 +104,12 @@ pub fn lower(
     Ok(program)
 }
 
-/// Which values depend on constants and on state that is not assigned alone.
-fn stable_values(graph: &Graph, updates: &[usize]) -> Vec<bool> {
+/// Which values depend on constants, on invariants and on state that is not assigned alone.
+fn stable_values(graph: &Graph, updates: &[usize], invariants: usize) -> Vec<bool> {
     let mut stable = vec![false; graph.value_count()];
     for (_, node) in graph.nodes() {
         let is = match &node.op {
-            Op::Input(_) => false,
+            Op::Input(input) => input.index < invariants,
             Op::StateRead(s) => !updates.contains(&s.index),
             _ => node.ins.iter().all(|v| stable[v.index()]),
         };
@@ -122,7 +123,14 @@ fn stable_values(graph: &Graph, updates: &[usize]) -> Vec<bool> {
 fn computes_buffer(op: &Op) -> bool {
     matches!(
         op,
-        Op::Fused(_) | Op::ArgReduce(_) | Op::Gather(_) | Op::ScatterAdd(_) | Op::Concat(_) | Op::Scan(_)
+        Op::Fused(_)
+            | Op::ArgReduce(_)
+            | Op::Gather(_)
+            | Op::ScatterAdd(_)
+            | Op::Concat(_)
+            | Op::Scan(_)
+            | Op::While(_)
+            | Op::Cond(_)
     )
 }
 
@@ -169,9 +177,7 @@ impl Lowering<'_> {
     pub(crate) fn push(&mut self, kernel: Kernel, reads: Vec<Port>, writes: Vec<Port>, origins: Origins) {
         let mut step = Step { kernel, reads, writes, choice: Choice::default(), origins };
         step.choice = self.target.choose(&self.program, &step);
-        if let Kernel::Loop(l) = &step.kernel {
-            step.choice.scratch_bytes = step.choice.scratch_bytes.max(loops::scratch(l));
-        }
+        step.choice.scratch_bytes = step.choice.scratch_bytes.max(loops::scratch(&step.kernel));
         self.program.steps.push(step);
     }
 
@@ -299,6 +305,8 @@ impl Lowering<'_> {
                 Ok(())
             }
             Op::Scan(op) => self.scan(node, op, origins),
+            Op::While(op) => self.while_loop(node, op, origins),
+            Op::Cond(op) => self.cond(node, op, origins),
             other => Err(Error::new(format!("`{}` has no lowering outside a cluster", other.name()))),
         }
     }

@@ -29,10 +29,9 @@ pub(super) static RULES: &[Rule] = &[
                     | Op::Iota(_)
                     | Op::Input(_)
                     | Op::StateRead(_)
-                    | Op::Scan(_)
                     | Op::RandomBits(_)
             );
-            if skip || ins.is_empty() {
+            if skip || node.op.has_bodies() || ins.is_empty() {
                 return Ok(Outcome::No);
             }
             let mut operands = Vec::new();

@@ -3,6 +3,7 @@
 mod algebra;
 mod canonical;
 mod constant;
+mod contraction;
 mod movement;
 mod pattern;
 mod scan;
@@ -70,7 +71,12 @@ pub static CANONICAL: &[Rule] = canonical::RULES;
 
 /// Rules that simplify primitives.
 pub fn simplifying() -> impl Iterator<Item = &'static Rule> + Clone {
-    constant::RULES.iter().chain(algebra::RULES).chain(movement::RULES).chain(scan::RULES)
+    constant::RULES
+        .iter()
+        .chain(algebra::RULES)
+        .chain(movement::RULES)
+        .chain(scan::RULES)
+        .chain(contraction::RULES)
 }
 
 /// Every rule.

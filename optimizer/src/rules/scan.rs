@@ -1,4 +1,4 @@
-//! Loops: results that nobody uses leave the body, and loops over the same operands become one.
+//! Loops: what nobody uses leaves the body, and loops over the same operands become one.
 
 use std::sync::Arc;
 
@@ -12,23 +12,43 @@ use super::{Context, Exactness, Outcome, Rule};
 
 pub(super) static RULES: &[Rule] = &[
     Rule {
-        name: "unused-stack",
+        name: "unused-in-loop",
         exactness: Exactness::Exact,
         apply: |cx, node, ins| {
             let Op::Scan(op) = &node.op else { return Ok(Outcome::No) };
             let used: Vec<bool> = node.outs().map(|o| cx.uses[o.index()] > 0).collect();
-            if used[op.carries..].iter().all(|u| *u) {
+            let Parts { inputs, results } = parts(op, &used);
+            if inputs.iter().chain(&results).all(|kept| *kept) {
                 return Ok(Outcome::No);
             }
-            let kept: Vec<usize> = (0..used.len()).filter(|i| *i < op.carries || used[*i]).collect();
+            let first_carry = ins.len() - op.carries - op.stacks;
+            let kept = |flags: &[bool]| (0..flags.len()).filter(|i| flags[*i]).collect::<Vec<_>>();
+            let (kept_inputs, kept_results) = (kept(&inputs), kept(&results));
             let mut b = Builder::with_infer(op.body.infer().clone());
-            let inputs = copy_inputs(&mut b, &op.body)?;
-            let results = b.inline(&op.body, &inputs)?;
-            let results: Vec<ValueId> = kept.iter().map(|i| results[*i]).collect();
-            let body = tidy(&b.finish(&results)?)?;
-            let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
-            // Dropped results are unused, so any value of the node stands in for them.
-            let replace = (0..used.len()).map(|i| match kept.iter().position(|k| *k == i) {
+            let mut args = Vec::new();
+            for (v, kept) in op.body.inputs().iter().zip(&inputs) {
+                let ty = op.body.ty(*v).clone();
+                // Nothing that is kept looks at the others.
+                args.push(if *kept {
+                    b.input(ty)?
+                } else {
+                    let zero = b.scalar(ty.dtype, 0.0)?;
+                    b.broadcast(zero, &ty.dims, &[])?
+                });
+            }
+            let all = b.inline(&op.body, &args)?;
+            let body = tidy(&b.finish(&kept_results.iter().map(|i| all[*i]).collect::<Vec<_>>())?)?;
+            let of = |range: std::ops::Range<usize>| kept_inputs.iter().filter(|i| range.contains(i)).count();
+            let scan = Scan {
+                body: Arc::new(body),
+                carries: of(first_carry..first_carry + op.carries),
+                stacks: of(first_carry + op.carries..ins.len()),
+                ..op.clone()
+            };
+            let operands: Vec<ValueId> = kept_inputs.iter().map(|i| ins[*i]).collect();
+            let outs = cx.b.op(scan, &operands)?;
+            // Dropped results are unused, so any value of their type stands in for them.
+            let replace = (0..used.len()).map(|i| match kept_results.iter().position(|k| *k == i) {
                 Some(k) => Ok(outs[k]),
                 None => {
                     let ty = cx.old.ty(node.out(i)).clone();
@@ -38,12 +58,31 @@ pub(super) static RULES: &[Rule] = &[
             });
             Ok(Outcome::Replace(replace.collect::<Result<_>>()?))
         },
-        examples: &[|| {
+        examples: &[
+            // A stacked result.
+            || {
+                let (op, mut b, ins) = accumulate(true)?;
+                let outs = b.op(op, &ins)?;
+                b.finish(&outs[..1])
+            },
+            // A carry with what only it is computed from.
+            || {
+                let (op, mut b, ins) = accumulate(true)?;
+                let mut body = Builder::new();
+                let inputs = copy_inputs(&mut body, &op.body)?;
+                let results = body.inline(&op.body, &inputs)?;
+                let square = body.map(ScalarFn::Mul, &[inputs[1], inputs[1]])?;
+                let op = Scan { body: Arc::new(body.finish(&[results[0], square])?), ..op };
+                let outs = b.op(op, &ins)?;
+                b.finish(&outs[1..])
+            },
+        ],
+        // The carry's end is not looked at, but every iteration's is.
+        counterexamples: &[|| {
             let (op, mut b, ins) = accumulate(true)?;
             let outs = b.op(op, &ins)?;
-            b.finish(&outs[..1])
+            b.finish(&outs[1..])
         }],
-        counterexamples: &[],
     },
     Rule {
         name: "merge-loops",
@@ -92,6 +131,38 @@ pub(super) static RULES: &[Rule] = &[
     },
 ];
 
+/// Which of a body's inputs and results a loop needs.
+struct Parts {
+    inputs: Vec<bool>,
+    results: Vec<bool>,
+}
+
+/// What leads to results that are used. A carry leads to itself if anything needed looks at it.
+fn parts(op: &Scan, used: &[bool]) -> Parts {
+    let body = &*op.body;
+    let first_carry = body.inputs().len() - op.carries - op.stacks;
+    let mut results = used.to_vec();
+    loop {
+        let mut needed = vec![false; body.value_count()];
+        for (r, _) in body.results().iter().zip(&results).filter(|(_, kept)| **kept) {
+            needed[r.index()] = true;
+        }
+        for (_, node) in body.nodes().rev() {
+            if node.outs().any(|o| needed[o.index()]) {
+                node.ins.iter().for_each(|v| needed[v.index()] = true);
+            }
+        }
+        let mut inputs: Vec<bool> = body.inputs().iter().map(|v| needed[v.index()]).collect();
+        let more: Vec<usize> = (0..op.carries).filter(|c| inputs[first_carry + c] && !results[*c]).collect();
+        if more.is_empty() {
+            // A carry whose end is used is kept, even if no iteration looks at it.
+            (0..op.carries).for_each(|c| inputs[first_carry + c] = results[c]);
+            return Parts { inputs, results };
+        }
+        more.iter().for_each(|c| results[*c] = true);
+    }
+}
+
 /// The loops over the same operands, this one included, in order.
 fn twins<'a>(cx: &Context<'a>, op: &Scan, node: &Node) -> Vec<&'a Scan> {
     let same = |n: &'a Node| match &n.op {
@@ -111,7 +182,7 @@ fn copy_inputs(b: &mut Builder, body: &Graph) -> Result<Vec<ValueId>> {
     body.inputs().iter().map(|v| b.input(body.ty(*v).clone())).collect()
 }
 
-fn tidy(graph: &Graph) -> Result<Graph> {
+pub(super) fn tidy(graph: &Graph) -> Result<Graph> {
     graph.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
 }
 
@@ -123,7 +194,8 @@ fn accumulate(history: bool) -> Result<(Scan, Builder, Vec<ValueId>)> {
     let next = body.map(ScalarFn::Add, &[s, x])?;
     let results = if history { vec![next, s] } else { vec![next] };
     let body = Arc::new(body.finish(&results)?);
-    let op = Scan { body, carries: 1, stacks: 1, reverse: false, length: Dim::from(3usize) };
+    let op =
+        Scan { body, carries: 1, stacks: 1, reverse: false, length: Dim::from(3usize), recompute: false };
     let mut b = Builder::new();
     let ins = vec![b.input(ty)?, b.input(TensorType::fixed(DType::F32, &[3, 2]))?];
     Ok((op, b, ins))

@@ -88,6 +88,21 @@ impl Code {
         }
     }
 
+    /// A table of buffers, with the addresses of temporaries and constants, at the beginning of some memory.
+    ///
+    /// # Safety
+    /// There is aligned memory for the table, which nobody else uses while it lives.
+    pub unsafe fn table<'m>(&self, at: *mut u8, arena: *mut u8) -> &'m mut [*mut u8] {
+        // SAFETY: the caller's promise; zeros are null pointers.
+        let table = unsafe {
+            let first = at.cast::<*mut u8>();
+            first.write_bytes(0, self.buffers());
+            std::slice::from_raw_parts_mut(first, self.buffers())
+        };
+        self.place(table, arena);
+        table
+    }
+
     /// Runs all steps in order, and calls `after` with the number of each when it is done.
     ///
     /// # Safety
@@ -124,9 +139,10 @@ impl Code {
                 format!("index {index} (number {position} of the list) is outside 0..{axis}")
             }
             (StepFailure::Pool(error), _) => error.to_string(),
-            (inner @ StepFailure::Inner { .. }, CompiledStep::Loop(counted)) => {
-                return counted.code().describe(inner);
-            }
+            (StepFailure::Nested { program, failure }, step) => match step.nested(*program) {
+                Some(code) => return code.describe(failure),
+                None => "a step failed".into(),
+            },
             (StepFailure::Inner { .. }, _) => "a step failed".into(),
         };
         (placed.at.clone(), message)

@@ -91,13 +91,9 @@ impl CompiledLoop {
     /// # Safety
     /// As [`super::step::CompiledStep::run`].
     pub unsafe fn run(&self, pool: &Pool, memory: Memory) -> std::result::Result<(), StepFailure> {
-        // SAFETY: the table's bytes are at the beginning of the scratch, which is aligned; nulls are pointers.
-        let table = unsafe {
-            let first = memory.scratch.cast::<*mut u8>();
-            first.write_bytes(0, self.code.buffers());
-            std::slice::from_raw_parts_mut(first, self.code.buffers())
-        };
-        self.code.place(table, memory.scratch.wrapping_add(self.arena));
+        let arena = memory.scratch.wrapping_add(self.arena);
+        // SAFETY: the table's bytes are at the beginning of the scratch, which is aligned.
+        let table = unsafe { self.code.table(memory.scratch, arena) };
         for operand in &self.invariants {
             table[operand.inner] = memory.buffers[operand.outer];
         }
@@ -123,7 +119,8 @@ impl CompiledLoop {
             }
             // SAFETY: every buffer of the body has a place, as large as declared; a carry's old and new
             // values are in different ones.
-            unsafe { self.code.run(pool, table, memory.scratch.wrapping_add(self.arena), &mut |_| {})? };
+            let ran = unsafe { self.code.run(pool, table, arena, &mut |_| {}) };
+            ran.map_err(|failure| StepFailure::nested(0, failure))?;
             for carry in &self.carries {
                 table[carry.from.inner] = table[carry.to.inner];
             }

@@ -4,6 +4,7 @@
 //! addresses and calls one kernel after the other. It allocates nothing unless it fails.
 
 mod arg_reduce;
+mod branch;
 mod chain;
 mod code;
 mod conv;
@@ -15,6 +16,7 @@ mod operand;
 mod pool;
 mod repack;
 mod step;
+mod while_loop;
 
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,15 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::program::{BufferKind, Kernel, Port, Program, Step};
 
 use super::arg_reduce::ArgReduce;
+use super::branch::CompiledBranch;
+use super::code::Code;
 use super::conv::{CompiledConv, RepackFilters};
 use super::dot::CompiledDot;
 use super::gather::{Gather, ScatterAdd};
 use super::loops::CompiledLoop;
 use super::pool::CompiledPool;
 use super::repack::Repack;
+use super::while_loop::CompiledWhile;
 use crate::isa::Isa;
 use crate::nest::{Base, CompiledNest, Memory, PortSpec, Source};
 use crate::pool::{Pool, PoolError};
@@ -34,6 +37,8 @@ pub enum CompiledStep {
     ScatterAdd(ScatterAdd),
     Repack(Repack),
     Loop(Box<CompiledLoop>),
+    While(Box<CompiledWhile>),
+    Branch(Box<CompiledBranch>),
 }
 
 /// Why a step ended a run.
@@ -45,8 +50,17 @@ pub enum StepFailure {
     Index { index: i64, position: usize, axis: usize },
     /// A thread panicked.
     Pool(PoolError),
-    /// A step of a loop's body failed.
+    /// A step of a Program failed.
     Inner { step: usize, failure: Box<StepFailure> },
+    /// A Program in the step failed; which, in the order of [`Kernel::programs`].
+    Nested { program: usize, failure: Box<StepFailure> },
+}
+
+impl StepFailure {
+    /// The failure of a Program in a step.
+    pub fn nested(program: usize, failure: StepFailure) -> StepFailure {
+        StepFailure::Nested { program, failure: Box::new(failure) }
+    }
 }
 
 impl From<PoolError> for StepFailure {
@@ -102,6 +116,10 @@ impl CompiledStep {
                 CompiledStep::Repack(Repack::new(machine, program, step, batch, *k, *n)?)
             }
             Kernel::Loop(counted) => CompiledStep::Loop(Box::new(CompiledLoop::new(machine, step, counted)?)),
+            Kernel::While(w) => CompiledStep::While(Box::new(CompiledWhile::new(machine, step, w)?)),
+            Kernel::Branch(branch) => {
+                CompiledStep::Branch(Box::new(CompiledBranch::new(machine, step, branch)?))
+            }
         })
     }
 
@@ -115,6 +133,8 @@ impl CompiledStep {
             CompiledStep::RepackFilters(repack) => repack.scratch_bytes(),
             CompiledStep::Repack(repack) => repack.scratch_bytes(),
             CompiledStep::Loop(counted) => counted.scratch_bytes(),
+            CompiledStep::While(w) => w.scratch_bytes(),
+            CompiledStep::Branch(branch) => branch.scratch_bytes(),
             CompiledStep::ArgReduce(_) | CompiledStep::Gather(_) | CompiledStep::ScatterAdd(_) => 0,
         }
     }
@@ -131,7 +151,8 @@ impl CompiledStep {
             CompiledStep::Gather(_) => "copy rows",
             CompiledStep::ScatterAdd(_) => "add rows",
             CompiledStep::Repack(_) => "pack panels",
-            CompiledStep::Loop(_) => "loop",
+            CompiledStep::Loop(_) | CompiledStep::While(_) => "loop",
+            CompiledStep::Branch(_) => "branch",
         }
     }
 
@@ -140,6 +161,16 @@ impl CompiledStep {
         match self {
             CompiledStep::Conv(conv) => conv.error_class(),
             _ => 1.0,
+        }
+    }
+
+    /// The code of a Program in the step.
+    pub fn nested(&self, program: usize) -> Option<&Code> {
+        match self {
+            CompiledStep::Loop(counted) => Some(counted.code()),
+            CompiledStep::While(w) => Some(w.code(program)),
+            CompiledStep::Branch(branch) => Some(branch.code(program)),
+            _ => None,
         }
     }
 
@@ -163,6 +194,8 @@ impl CompiledStep {
                 CompiledStep::ScatterAdd(scatter) => scatter.run(pool, memory),
                 CompiledStep::Repack(repack) => Ok(repack.run(pool, memory)?),
                 CompiledStep::Loop(counted) => counted.run(pool, memory),
+                CompiledStep::While(w) => w.run(pool, memory),
+                CompiledStep::Branch(branch) => branch.run(pool, memory),
             }
         }
     }

@@ -197,9 +197,7 @@ fn append_updates(g: &mut Generator, gradients: &[(ValueId, ValueId)]) -> Result
 pub fn count_ops(graph: &Graph, counts: &mut std::collections::BTreeMap<&'static str, usize>) {
     for (_, node) in graph.nodes() {
         *counts.entry(node.op.name()).or_default() += 1;
-        if let graphc_ir::Op::Scan(scan) = &node.op {
-            count_ops(&scan.body, counts);
-        }
+        node.op.bodies().iter().for_each(|(_, body)| count_ops(body, counts));
     }
 }
 

@@ -56,6 +56,7 @@ fn scan(g: &mut Generator) -> Result<()> {
         carries: carries.len(),
         stacks: stacks.len(),
         reverse: g.prng.chance(0.3),
+        recompute: g.prng.chance(0.3),
         length,
     };
     let ins: Vec<_> = invariants.iter().chain(&carries).chain(&stacks).map(|v| v.id).collect();

@@ -160,7 +160,8 @@ fn cumsum<'n>(b: &mut Builder, o: &Operands<'_>) -> Result<Vec<(&'n str, ValueId
     let body = Arc::new(body.finish(&[sum, sum])?);
     let zero = b.scalar(ty.dtype, 0.0)?;
     let start = b.broadcast(zero, &row.dims, &[])?;
-    let scan = Scan { body, carries: 1, stacks: 1, reverse: false, length: ty.dims[0].clone() };
+    let scan =
+        Scan { body, carries: 1, stacks: 1, reverse: false, length: ty.dims[0].clone(), recompute: false };
     Ok(vec![("y", b.op(scan, &[start, x])?[1])])
 }
 
@@ -183,6 +184,6 @@ fn recurrent<'n>(b: &mut Builder, o: &Operands<'_>) -> Result<Vec<(&'n str, Valu
     let next = (x.matmul(wx) + h.matmul(wh) + bias).tanh().id();
     scope.finish()?;
     let body = Arc::new(inner.finish(&[next, next])?);
-    let outs = b.op(Scan { body, carries: 1, stacks: 1, reverse: false, length }, &ins)?;
+    let outs = b.op(Scan { body, carries: 1, stacks: 1, reverse: false, length, recompute: false }, &ins)?;
     Ok(vec![("h_last", outs[0]), ("ys", outs[1])])
 }

@@ -126,9 +126,10 @@ impl OpDef for Reduce {
                 let dtype = cx.b.ty(x).dtype;
                 let hit = cx.b.op1(super::Cast { to: dtype }, &[hit])?;
                 let ties = cx.b.sum(hit, &self.axes)?;
-                let share = cx.b.map(ScalarFn::Div, &[g, ties])?;
-                let share = cx.b.unreduce(share, x, &self.axes)?;
-                cx.b.map(ScalarFn::Mul, &[hit, share])?
+                // Shares are made before the gradient comes in: of nothing there are none to divide.
+                let ties = cx.b.unreduce(ties, x, &self.axes)?;
+                let share = cx.b.map(ScalarFn::Div, &[hit, ties])?;
+                cx.b.map(ScalarFn::Mul, &[wide, share])?
             }
             ReduceKind::Prod => {
                 // The product of the other elements. `others` is that of the nonzero ones; of the

@@ -5,10 +5,10 @@ use crate::autodiff;
 use crate::builder::Builder;
 use crate::dim::Dim;
 use crate::error::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::Graph;
 use crate::interp;
 use crate::op_struct;
-use crate::ops::{OpDef, Sample, Vjp, VjpCx, sample_tensor};
+use crate::ops::{Jvp, JvpCx, OpDef, Sample, Vjp, VjpCx, sample_tensor};
 use crate::scalar::ScalarFn;
 use crate::tensor::Tensor;
 use crate::types::{Infer, TensorType};
@@ -26,6 +26,8 @@ op_struct! {
         reverse: bool = false,
         /// Number of iterations.
         length: Dim,
+        /// Whether the gradient computes an iteration again from its carries instead of storing what it needs of it.
+        recompute: bool = false,
     }
 }
 
@@ -33,30 +35,15 @@ impl Scan {
     fn invariants(&self) -> Option<usize> {
         self.body.inputs().len().checked_sub(self.carries + self.stacks)
     }
-
-    /// The same loop whose results also stack the carries as each iteration found them.
-    fn with_history(&self) -> Result<Scan> {
-        let mut b = Builder::with_infer(self.body.infer().clone());
-        let inputs = copy_inputs(&mut b, &self.body)?;
-        let mut results = b.inline(&self.body, &inputs)?;
-        let first = inputs.len() - self.stacks - self.carries;
-        results.extend(&inputs[first..first + self.carries]);
-        Ok(Scan { body: Arc::new(b.finish(&results)?), ..self.clone() })
-    }
-}
-
-/// Declares inputs of the same types.
-fn copy_inputs(b: &mut Builder, of: &Graph) -> Result<Vec<ValueId>> {
-    of.inputs().iter().map(|v| b.input(of.ty(*v).clone())).collect()
 }
 
 impl OpDef for Scan {
     const NAME: &'static str = "scan";
-    const SIGNATURE: &'static str =
-        "scan{body, carries, stacks, reverse, length}(invariant…, carry…, stack…) -> (carry…, stack…)";
+    const SIGNATURE: &'static str = "scan{body, carries, stacks, reverse, length, recompute}(invariant…, carry…, stack…) -> (carry…, stack…)";
     const DOC: &'static str = "Runs the function `body` `length` times. It takes the invariants, the carries and one \
         slice (along axis 0) of every stack, and gives the next carries and one slice of every stacked result. With \
-        `reverse` the last slice comes first, of operands and results alike.";
+        `reverse` the last slice comes first, of operands and results alike. The gradient stores the carries and what \
+        was costly to compute of every iteration, with `recompute` the carries alone.";
     const ARITY: RangeInclusive<usize> = 0..=usize::MAX;
 
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
@@ -140,98 +127,12 @@ impl OpDef for Scan {
         Ok(carries)
     }
 
-    /// The reverse loop: carries the gradients of the carries and the sums for the invariants, takes
-    /// the stacked history of the carries, and runs the body's own gradient in every iteration.
     fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
-        let body = &*self.body;
-        let invariants = cx.ins.len() - self.carries - self.stacks;
-        let is_float = |v: &ValueId| body.ty(*v).dtype.is_float();
-        let forward = cx.b.op(self.with_history()?, cx.ins)?;
-        let history = &forward[body.results().len()..];
+        Ok(Vjp::Grads(autodiff::scan_gradients(self, cx)?))
+    }
 
-        // One iteration of the reverse loop, as a graph of its own.
-        let mut b = Builder::with_infer(body.infer().clone());
-        let args = &body.inputs();
-        let (inv, rest) = args.split_at(invariants);
-        let (car, sta) = rest.split_at(self.carries);
-        let declare = |b: &mut Builder, vs: &mut dyn Iterator<Item = &ValueId>| -> Result<Vec<ValueId>> {
-            vs.map(|v| b.input(body.ty(*v).clone())).collect()
-        };
-        let float_results: Vec<usize> =
-            (0..body.results().len()).filter(|i| is_float(&body.results()[*i])).collect();
-        let x_inv = declare(&mut b, &mut inv.iter())?;
-        let g_car = declare(&mut b, &mut car.iter().filter(|v| is_float(v)))?;
-        let g_inv = declare(&mut b, &mut inv.iter().filter(|v| is_float(v)))?;
-        let x_car = declare(&mut b, &mut car.iter())?;
-        let x_sta = declare(&mut b, &mut sta.iter())?;
-        let stacked_results: Vec<ValueId> =
-            float_results.iter().filter(|i| **i >= self.carries).map(|i| body.results()[*i]).collect();
-        let g_sta = declare(&mut b, &mut stacked_results.iter())?;
-
-        let inputs: Vec<ValueId> = x_inv.iter().chain(&x_car).chain(&x_sta).copied().collect();
-        let results = b.inline(body, &inputs)?;
-        let seeds: Vec<(ValueId, ValueId)> =
-            float_results.iter().map(|i| results[*i]).zip(g_car.iter().chain(&g_sta).copied()).collect();
-        let wrt: Vec<ValueId> = inputs.iter().copied().filter(|v| b.ty(*v).dtype.is_float()).collect();
-        let grads = autodiff::backward(&mut b, &seeds, &wrt)?;
-        let grad_of = |b: &mut Builder, v: &ValueId| -> Result<ValueId> {
-            match wrt.iter().position(|w| w == v).and_then(|i| grads[i]) {
-                Some(g) => Ok(g),
-                None => b.zeros_like(*v),
-            }
-        };
-        let mut outs = Vec::new();
-        for v in x_car.iter().zip(car).filter(|(_, o)| is_float(o)).map(|(v, _)| v) {
-            outs.push(grad_of(&mut b, v)?);
-        }
-        for (v, sum) in x_inv.iter().zip(inv).filter(|(_, o)| is_float(o)).map(|(v, _)| v).zip(&g_inv) {
-            let g = grad_of(&mut b, v)?;
-            outs.push(autodiff::add(&mut b, *sum, g)?);
-        }
-        for v in x_sta.iter().zip(sta).filter(|(_, o)| is_float(o)).map(|(v, _)| v) {
-            outs.push(grad_of(&mut b, v)?);
-        }
-        let loop_body = b.finish(&outs)?;
-
-        // The loop in the outer graph.
-        let mut operands: Vec<ValueId> = cx.ins[..invariants].to_vec();
-        for i in float_results.iter().filter(|i| **i < self.carries) {
-            operands.push(cx.grad_or_zero(*i)?);
-        }
-        let float_inv: Vec<usize> = (0..invariants).filter(|i| is_float(&inv[*i])).collect();
-        for i in &float_inv {
-            operands.push(cx.b.zeros_like(cx.ins[*i])?);
-        }
-        operands.extend(history);
-        operands.extend(&cx.ins[invariants + self.carries..]);
-        for i in float_results.iter().filter(|i| **i >= self.carries) {
-            operands.push(cx.grad_or_zero(*i)?);
-        }
-        let reverse = Scan {
-            carries: g_car.len() + g_inv.len(),
-            stacks: x_car.len() + x_sta.len() + g_sta.len(),
-            body: Arc::new(loop_body),
-            reverse: !self.reverse,
-            length: self.length.clone(),
-        };
-        let results = cx.b.op(reverse, &operands)?;
-        let mut car_grads = results[..g_car.len()].iter();
-        let mut inv_grads = results[g_car.len()..g_car.len() + g_inv.len()].iter();
-        let mut sta_grads = results[g_car.len() + g_inv.len()..].iter();
-        let grads = args
-            .iter()
-            .enumerate()
-            .map(|(i, v)| {
-                let source = match i {
-                    _ if !is_float(v) => return None,
-                    i if i < invariants => &mut inv_grads,
-                    i if i < invariants + self.carries => &mut car_grads,
-                    _ => &mut sta_grads,
-                };
-                source.next().copied()
-            })
-            .collect();
-        Ok(Vjp::Grads(grads))
+    fn jvp(&self, cx: &mut JvpCx<'_>) -> Result<Jvp> {
+        Ok(Jvp::Duals(autodiff::scan_tangents(self, cx)?))
     }
 
     fn map_dims(&self, f: &mut dyn FnMut(&Dim) -> Result<Dim>) -> Result<Self> {
@@ -255,7 +156,8 @@ impl OpDef for Scan {
             let next = b.map(ScalarFn::Tanh, &[s]).ok()?;
             let y = b.map(ScalarFn::Mul, &[next, x]).ok()?;
             let body = Arc::new(b.finish(&[next, y]).ok()?);
-            let op = Scan { body, carries: 1, stacks: 1, reverse, length: Dim::from(length) };
+            let op =
+                Scan { body, carries: 1, stacks: 1, reverse, length: Dim::from(length), recompute: reverse };
             let mut stack = vec![length];
             stack.extend(shape);
             let ins = vec![sample_tensor(shape, 1), sample_tensor(shape, 2), sample_tensor(&stack, 3)];
@@ -268,7 +170,8 @@ impl OpDef for Scan {
             let (p, q) = (b.input(ty.clone()).ok()?, b.input(ty).ok()?);
             let r = b.map(ScalarFn::Mul, &[p, q]).ok()?;
             let body = Arc::new(b.finish(&[q, r]).ok()?);
-            let op = Scan { body, carries: 2, stacks: 0, reverse: false, length: Dim::from(3usize) };
+            let length = Dim::from(3usize);
+            let op = Scan { body, carries: 2, stacks: 0, reverse: false, length, recompute: false };
             Some(Sample::new(op, vec![sample_tensor(&[3], 1), sample_tensor(&[3], 2)]))
         };
         [

@@ -1,10 +1,10 @@
 //! The kernels that are more than a body.
 
 use super::body::Frame;
-use super::{Placement, Writes, window};
+use super::{Placement, Writes, nested, window};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::program::{Dot, Form, Kernel, Loop, Port, Program, Step};
+use crate::program::{Dot, Form, Kernel, Port, Program, Step};
 use crate::scalar::{Scalar, ScalarFn};
 use crate::tensor::Tensor;
 
@@ -70,7 +70,9 @@ pub(super) fn run(
             repack(p, step, &rows, *outputs, reads[0], writes);
             Ok(())
         }
-        Kernel::Loop(l) => counted_loop(step, l, reads, writes, placement),
+        Kernel::Loop(l) => nested::counted_loop(step, l, reads, writes, placement),
+        Kernel::While(w) => nested::while_loop(step, w, reads, writes, placement),
+        Kernel::Branch(b) => nested::branch(step, b, reads, writes, placement),
     }
 }
 
@@ -165,46 +167,4 @@ fn repack(p: &Program, step: &Step, rows: &[usize], n: usize, x: &Tensor, writes
             out.set(t, x.get(e));
         }
     }
-}
-
-fn counted_loop(
-    step: &Step,
-    l: &Loop,
-    reads: &[&Tensor],
-    writes: &mut Writes<'_>,
-    placement: Placement,
-) -> Result<()> {
-    let body = &*l.body;
-    // Operands take the shapes that the body declares: outside they may lie in another shape.
-    let mut args: Vec<Tensor> = Vec::with_capacity(reads.len());
-    let first_slice = l.invariants + l.carries;
-    for (i, id) in body.inputs.iter().enumerate() {
-        let decl = body.buffer(*id);
-        args.push(match i < first_slice {
-            true => reads[i].clone().reshaped(&decl.shape),
-            false => Tensor::zeros(decl.dtype, &decl.shape),
-        });
-    }
-    for iteration in 0..l.length {
-        let t = if l.reverse { l.length - 1 - iteration } else { iteration };
-        for (stack, slice) in reads.iter().zip(&mut args).skip(first_slice) {
-            let bytes = slice.bytes().len();
-            slice.bytes_mut().copy_from_slice(&stack.bytes()[t * bytes..][..bytes]);
-        }
-        let results = super::run(body, &args, &mut [], &[], placement)?;
-        for (i, result) in results.into_iter().enumerate() {
-            if i < l.carries {
-                args[l.invariants + i] = result;
-            } else {
-                let bytes = result.bytes();
-                let stack = writes.tensor(&step.writes[i]).bytes_mut();
-                stack[t * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
-            }
-        }
-    }
-    for (port, carry) in step.writes.iter().zip(&args[l.invariants..first_slice]) {
-        let out = writes.tensor(port);
-        out.bytes_mut().copy_from_slice(carry.bytes());
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@
 mod body;
 mod kernels;
 mod memory;
+mod nested;
 mod window;
 
 use super::{BufferKind, VerifiedProgram};

@@ -73,7 +73,8 @@ pub(super) fn domain(p: &Program, step: &Step, side: Side, port: usize) -> Domai
             _ => vec![*outer, *axis, *inner],
         }),
         // What is swept was answered above.
-        (Kernel::Nest(_) | Kernel::Dot(_) | Kernel::Conv(_) | Kernel::Pool(_) | Kernel::Loop(_), ..) => {
+        (Kernel::Nest(_) | Kernel::Dot(_) | Kernel::Conv(_) | Kernel::Pool(_), ..)
+        | (Kernel::Loop(_) | Kernel::While(_) | Kernel::Branch(_), ..) => {
             if packed {
                 Domain::Packed(buffer.shape.clone())
             } else {

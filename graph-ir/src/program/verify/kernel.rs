@@ -2,10 +2,11 @@
 
 use super::access::{Access, Domain, Side, domain, varies};
 use super::body::{BodyContext, check as check_body};
+use super::nested;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::{Geometry, Layout};
-use crate::program::{BufferKind, Conv, Form, Guard, Kernel, Loop, Pool, PoolKind, Port, Program, Step};
+use crate::program::{Conv, Form, Guard, Kernel, Pool, PoolKind, Port, Program, Step};
 use crate::tensor::{element_count, row_major};
 
 pub(super) fn check(p: &Program, step: &Step) -> Result<()> {
@@ -50,7 +51,9 @@ pub(super) fn check(p: &Program, step: &Step) -> Result<()> {
         Kernel::Repack { .. } | Kernel::RepackFilters { .. } => {
             same_dtype(p, &step.reads[0], &step.writes[0])?;
         }
-        Kernel::Loop(l) => counted_loop(p, step, l)?,
+        Kernel::Loop(l) => nested::counted_loop(p, step, l)?,
+        Kernel::While(w) => nested::while_loop(p, step, w)?,
+        Kernel::Branch(b) => nested::branch(p, step, b)?,
     }
     for side in [Side::Read, Side::Write] {
         for i in 0..side.ports(step).len() {
@@ -78,7 +81,7 @@ fn sizes(step: &Step) -> Result<()> {
             vec![*outer, *axis, *inner, *count]
         }
         Kernel::Repack { batch, k, n } => [&batch[..], &[*k, *n]].concat(),
-        Kernel::Loop(_) => Vec::new(),
+        Kernel::Loop(_) | Kernel::While(_) | Kernel::Branch(_) => Vec::new(),
     };
     // Dims of 0 must not hide an overflow of the others: reduced levels iterate over those alone.
     let longest: Vec<usize> = domain.iter().map(|d| (*d).max(1)).collect();
@@ -100,6 +103,8 @@ fn arity(step: &Step) -> Result<()> {
         Kernel::Gather { .. } => (2, 1),
         Kernel::ScatterAdd { .. } => (3, 1),
         Kernel::Loop(l) => (l.body.inputs.len(), l.body.outputs.len()),
+        Kernel::While(w) => (w.body.inputs.len(), w.body.outputs.len()),
+        Kernel::Branch(b) => (1 + b.then.inputs.len(), b.then.outputs.len()),
     };
     if (step.reads.len(), step.writes.len()) != (reads, writes) {
         fail!(
@@ -311,63 +316,6 @@ fn indices(p: &Program, port: &Port) -> Result<()> {
     let dtype = p.buffer(port.buffer).dtype;
     if !matches!(dtype, DType::I32 | DType::I64) {
         fail!("indices are i32 or i64, but buffer b{} is {dtype}", port.buffer.0);
-    }
-    Ok(())
-}
-
-fn counted_loop(p: &Program, step: &Step, l: &Loop) -> Result<()> {
-    let body = &*l.body;
-    let first_slice = l.invariants.saturating_add(l.carries);
-    if body.inputs.len() < first_slice || body.outputs.len() < l.carries {
-        fail!(
-            "the loop has {} invariants and {} carries, but its body {} inputs and {} outputs",
-            l.invariants,
-            l.carries,
-            body.inputs.len(),
-            body.outputs.len()
-        );
-    }
-    if body.buffers.iter().any(|b| matches!(b.kind, BufferKind::State(_) | BufferKind::Staged(_))) {
-        fail!("the loop's body names state or staged buffers; they are invariants of the loop");
-    }
-    for c in 0..l.carries {
-        let (x, y) = (body.buffer(body.inputs[l.invariants + c]), body.buffer(body.outputs[c]));
-        if x.dtype != y.dtype || x.shape != y.shape {
-            fail!("carry {c} goes in as {}{:?} and comes out as {}{:?}", x.dtype, x.shape, y.dtype, y.shape);
-        }
-    }
-    let fits = |what: &str, i: usize, port: &Port, inner: &crate::program::BufferDecl, slices: usize| {
-        let outer = p.buffer(port.buffer);
-        let count = |shape: &[usize]| shape.iter().product::<usize>();
-        if outer.dtype != inner.dtype || Some(count(&outer.shape)) != count(&inner.shape).checked_mul(slices)
-        {
-            fail!(
-                "{what} {i} of the loop's body is {}{:?}, {slices} times, but buffer b{} is {}{:?}",
-                inner.dtype,
-                inner.shape,
-                port.buffer.0,
-                outer.dtype,
-                outer.shape
-            );
-        }
-        Ok(())
-    };
-    for (i, (port, id)) in step.reads.iter().zip(&body.inputs).enumerate() {
-        let inner = body.buffer(*id);
-        fits("input", i, port, inner, if i < first_slice { 1 } else { l.length })?;
-        let packed = inner.form != Form::Dense || p.buffer(port.buffer).form != Form::Dense;
-        if packed && (i >= l.invariants || inner.form != p.buffer(port.buffer).form) {
-            fail!(
-                "input {i} of the loop's body is packed; only invariants are, and then in the same form outside"
-            );
-        }
-    }
-    for (i, (port, id)) in step.writes.iter().zip(&body.outputs).enumerate() {
-        let inner = body.buffer(*id);
-        fits("output", i, port, inner, if i < l.carries { 1 } else { l.length })?;
-        if inner.form != Form::Dense || p.buffer(port.buffer).form != Form::Dense {
-            fail!("output {i} of the loop's body is packed, but loops write dense buffers");
-        }
     }
     Ok(())
 }

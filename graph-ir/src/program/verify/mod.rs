@@ -7,6 +7,7 @@ mod body;
 mod buffers;
 mod in_place;
 mod kernel;
+mod nested;
 mod order;
 mod plan;
 mod region;

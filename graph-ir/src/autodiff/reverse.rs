@@ -1,4 +1,4 @@
-//! Reverse-mode differentiation, graph to graph: the result can be differentiated again.
+//! Reverse mode: gradients pulled back from results to operands.
 
 use crate::builder::Builder;
 use crate::dtype::DType;
