@@ -189,6 +189,7 @@ fn storage_types_pass_gradients_back() {
         "conv_input_grad",
         "conv_transpose",
         "dot",
+        "embedding",
         "flatten",
         "gather",
         "linear",

@@ -153,6 +153,7 @@ op_set! {
         Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal, ConvBias, ConvTranspose,
         GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool, AdaptiveMaxPool, LocalResponseNorm, FeatureDropout,
         PadMode, Upsample, MaxUnpool, Call, CustomGradient, ReverseGradient, StraightThrough,
+        LayerNorm, RmsNorm, Embedding, ScaledDotProductAttention,
     }
 }
 
