@@ -105,6 +105,57 @@ fn the_new_module_trains() {
     assert!(losses.len() == 30 && losses[29] < 0.5 * losses[0], "{losses:?}");
 }
 
+/// Two micro-batches and one step equal one step on the joint batch, for an optimizer with slots, a schedule and clipping.
+#[test]
+fn accumulated_batches_are_one() {
+    let folder = Folder::new();
+    let (joint, parts) = (folder.path("joint.json"), folder.path("parts.json"));
+    let recipe = [
+        "--loss",
+        "cross_entropy:probabilities",
+        "--optimizer",
+        "adam:lr=0.1",
+        "--schedule",
+        "cosine:steps=9",
+        "--warmup",
+        "steps=2",
+        "--clip",
+        "norm=0.5",
+        "--regularize",
+        "l2=0.01",
+    ];
+    succeeded(&folder.grad_to(&joint, &recipe));
+    succeeded(&folder.grad_to(&parts, &[&recipe[..], &["--accumulate", "mean"]].concat()));
+    let open =
+        |path: &Path| graphc::Session::open(path).unwrap().device(graphc::Device::Cpu).build().unwrap();
+    let (mut joint, mut parts) = (open(&joint), open(&parts));
+    let nothing: [(&str, &Tensor); 0] = [];
+    let error = parts.run("update_parameters", nothing).unwrap_err().to_string();
+    assert!(error.contains("no gradients are accumulated"), "{error}");
+    for step in 0..4 {
+        let x: Vec<f32> = (0..8).map(|i| ((i * 7 + step * 3) % 5) as f32 - 2.0).collect();
+        let labels = [0i32, 2, 1, 2];
+        let batch = |rows: std::ops::Range<usize>| {
+            let (from, to) = (rows.start, rows.end);
+            let target = Tensor::from_slice(&[to - from], &labels[rows]);
+            (Tensor::from_slice(&[to - from, 2], &x[2 * from..2 * to]), target)
+        };
+        let (all, target) = batch(0..4);
+        joint.run("train_step", [("x", &all), ("target", &target)]).unwrap();
+        parts.run("zero_grad_parameters", nothing).unwrap();
+        for rows in [0..2, 2..4] {
+            let (x, target) = batch(rows);
+            parts.run("acc_grad_parameters", [("x", &x), ("target", &target)]).unwrap();
+        }
+        parts.run("update_parameters", nothing).unwrap();
+        for name in ["w", "b", "w.exp_avg_sq"] {
+            let of = |s: &graphc::Session| s.state(name).unwrap().unwrap().to_f64();
+            let (a, b) = (of(&joint), of(&parts));
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6), "{name} after {step}: {a:?}, {b:?}");
+        }
+    }
+}
+
 #[test]
 fn a_module_may_be_replaced_by_its_own_training() {
     let folder = Folder::new();
@@ -132,7 +183,15 @@ fn refusals_have_their_codes() {
         (with(&["--optimizer", "sgd:lr=0"]), 2, &["above 0"]),
         (with(&["--optimizer", "sgd:lr=NaN"]), 2, &["above 0"]),
         (with(&["--optimizer", "sgd:momentum=1.5"]), 2, &["below 1"]),
-        (with(&["--optimizer", "adam"]), 2, &["no optimizer `adam`"]),
+        (with(&["--optimizer", "adma"]), 2, &["no optimizer `adma`", "did you mean `adam`?"]),
+        (with(&["--optimizer", "sgd:momentun=0.9"]), 2, &["did you mean `momentum`?"]),
+        (with(&["--optimizer", "sgd:lr"]), 2, &["not a number"]),
+        (with(&["--schedule", "cosine:steps=0"]), 2, &["at least 1"]),
+        (with(&["--optimizer", "rprop", "--schedule", "cosine:steps=9"]), 2, &["rprop has no learning rate"]),
+        (with(&["--warmup", "step=3"]), 2, &["did you mean `steps`?"]),
+        (with(&["--clip", "norm=-1"]), 2, &["above 0"]),
+        (with(&["--regularize", "max_norm=1,max_norm_axis=2"]), 65, &["`w` is f32[2,3]", "below 2"][1..]),
+        (with(&["--accumulate", "product"]), 2, &["mean", "sum"]),
         (with(&["--mode", "trian"]), 2, &["--mode"]),
         (vec![], 2, &["--loss"]),
     ] {

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use graphc::Module;
 use graphc::ir::wire::suggest::closest;
-use graphc::optimizer::grad::{Loss, Mode, Sgd, TrainingSpec, add_training};
+use graphc::optimizer::grad::{
+    Accumulate, Clip, Loss, Mode, Optimizer, Regularizer, Schedule, TrainingSpec, UpdateRule, Warmup,
+    add_training, new_functions,
+};
 
 use crate::args::Global;
 use crate::exit::{Exit, Failure, Result};
@@ -30,9 +33,24 @@ pub struct Args {
     /// Whether batch normalization keeps its statistics or uses those of the batch
     #[arg(long, value_enum, default_value_t = ModeArg::Frozen, value_name = "MODE")]
     mode: ModeArg,
-    /// The update: sgd with lr, momentum and weight_decay
-    #[arg(long, default_value = "sgd:lr=0.1,momentum=0.9", value_name = "NAME:KEY=NUMBER,...")]
-    optimizer: OptimizerArg,
+    /// The update, such as adam:lr=1e-3,beta2=0.99; docs/training.md lists all, and the keys of the next four
+    #[arg(long, default_value = "sgd:lr=0.1,momentum=0.9", value_name = "NAME:KEY=VALUE,...")]
+    optimizer: Optimizer,
+    /// How the learning rate changes, such as cosine:steps=1000
+    #[arg(long, value_name = "NAME:KEY=VALUE,...")]
+    schedule: Option<Schedule>,
+    /// A linear warm-up before the schedule, such as steps=100
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    warmup: Option<Warmup>,
+    /// Penalties and bounds: l1, l2, max_norm, max_norm_axis
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    regularize: Option<Regularizer>,
+    /// Clipping of gradients, by value or by their norm
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    clip: Option<Clip>,
+    /// Adds zero_grad_parameters, acc_grad_parameters and update_parameters instead, for steps over several batches
+    #[arg(long, value_enum, value_name = "HOW")]
+    accumulate: Option<AccumulateArg>,
     /// Where the module is written
     #[arg(short, long, value_name = "OUT.json")]
     output: PathBuf,
@@ -44,6 +62,14 @@ enum ModeArg {
     Frozen,
     /// The statistics are those of the batch, and are updated
     Train,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum AccumulateArg {
+    /// The step is that of the batches' mean gradient
+    Mean,
+    /// The step is that of the batches' gradients added
+    Sum,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -71,43 +97,6 @@ impl FromStr for LossArg {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct OptimizerArg(Sgd);
-
-impl FromStr for OptimizerArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<OptimizerArg, String> {
-        let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
-        if name != "sgd" {
-            return Err(format!("there is no optimizer `{name}`; there is `sgd`"));
-        }
-        let mut sgd = Sgd::default();
-        let mut given: Vec<&str> = Vec::new();
-        for parameter in parameters.split(',').filter(|p| !p.is_empty()) {
-            let (key, number) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let field = match key {
-                "lr" => &mut sgd.lr,
-                "momentum" => &mut sgd.momentum,
-                "weight_decay" => &mut sgd.weight_decay,
-                _ => {
-                    let known = ["lr", "momentum", "weight_decay"];
-                    let meant = closest(key, known).map(|m| format!("did you mean `{m}`?"));
-                    let remedy = meant.unwrap_or_else(|| format!("it has {}", known.join(", ")));
-                    return Err(format!("sgd has no parameter `{key}`; {remedy}"));
-                }
-            };
-            if given.contains(&key) {
-                return Err(format!("`{key}` is given twice"));
-            }
-            given.push(key);
-            *field = number.parse().map_err(|_| format!("`{key}` is `{number}`, which is not a number"))?;
-        }
-        sgd.validate().map_err(|e| e.to_string())?;
-        Ok(OptimizerArg(sgd))
-    }
-}
-
 /// Runs the verb.
 pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
     let module = graphc::file::load(&args.model)?;
@@ -123,16 +112,30 @@ pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
             ModeArg::Frozen => Mode::Frozen,
             ModeArg::Train => Mode::Train,
         },
-        optimizer: args.optimizer.0,
+        update: UpdateRule {
+            optimizer: args.optimizer.clone(),
+            schedule: args.schedule.clone(),
+            warmup: args.warmup.clone(),
+            regularizer: args.regularize.clone().unwrap_or_default(),
+            clip: args.clip.clone().unwrap_or_default(),
+        },
+        accumulate: args.accumulate.map(|how| match how {
+            AccumulateArg::Mean => Accumulate::Mean,
+            AccumulateArg::Sum => Accumulate::Sum,
+        }),
         ..TrainingSpec::new(function, args.loss.0.clone())
     };
     let trained = add_training(&module, &spec).map_err(|e| {
-        let exit = if names_exist(&module, &spec) { Exit::Data } else { Exit::Usage };
+        let asked = spec.update.validate().is_ok() && names_exist(&module, &spec);
+        let exit = if asked { Exit::Data } else { Exit::Usage };
         Failure::new(exit, format!("{}: {e}", args.model.display()))
     })?;
     graphc::file::save(&trained, &args.output)?;
-    let inputs = trained.function(&spec.name).map(|f| f.inputs.join(", ")).unwrap_or_default();
-    terminal.note(&format!("{}: function `{}` of {inputs} is new", args.output.display(), spec.name));
+    for name in new_functions(&spec) {
+        let inputs = trained.function(name).map(|f| f.inputs.join(", ")).unwrap_or_default();
+        let of = if inputs.is_empty() { "without inputs".to_owned() } else { format!("of {inputs}") };
+        terminal.note(&format!("{}: function `{name}` {of} is new", args.output.display()));
+    }
     Ok(())
 }
 
@@ -157,28 +160,5 @@ mod tests {
         assert_eq!(parse("cross_entropy:p"), Ok(Loss::CrossEntropy { output: "p".into() }));
         assert!(parse("crossentropy:p").unwrap_err().contains("did you mean `cross_entropy:p`?"));
         assert!(parse("mse:").is_err() && parse("").is_err());
-    }
-
-    #[test]
-    fn optimizers() {
-        let parse = |text: &str| text.parse::<OptimizerArg>().map(|o| o.0);
-        assert_eq!(parse("sgd"), Ok(Sgd::default()));
-        let all = Sgd { lr: 0.5, momentum: 0.0, weight_decay: 1e-4 };
-        assert_eq!(parse("sgd:lr=0.5,momentum=0,weight_decay=1e-4"), Ok(all));
-        for (text, part) in [
-            ("adam:lr=1", "no optimizer `adam`"),
-            ("sgd:lr=0", "above 0"),
-            ("sgd:lr=-1", "above 0"),
-            ("sgd:lr=nan", "above 0"),
-            ("sgd:lr=1e30", "at most"),
-            ("sgd:momentum=1", "below 1"),
-            ("sgd:momentun=0.9", "did you mean `momentum`?"),
-            ("sgd:lr=fast", "`fast`, which is not a number"),
-            ("sgd:lr", "not a number"),
-            ("sgd:lr=1,lr=2", "given twice"),
-        ] {
-            let message = parse(text).unwrap_err();
-            assert!(message.contains(part), "{text}: {message}");
-        }
     }
 }

@@ -3,76 +3,84 @@
 //! The result is an ordinary function of the module: files hold differentiated graphs, and there is
 //! no gradient operation.
 
+mod accumulate;
 mod forward;
 mod gradients;
 mod loss;
+pub mod optimizer;
+pub mod parameters;
+mod reference;
+mod regularizer;
 mod replay;
-mod sgd;
+pub mod schedule;
 mod spec;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
+mod update;
 
 use graphc_ir::builder::Builder;
-use graphc_ir::dtype::DType;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::fail;
-use graphc_ir::graph::ValueId;
+use graphc_ir::graph::{Graph, ValueId};
 use graphc_ir::module::{Function, Module, OutputDecl, OutputMark, StateDecl, StateRole};
 use graphc_ir::ops::Op;
-use graphc_ir::scalar::Scalar;
-use graphc_ir::tensor::Tensor;
-use graphc_ir::types::TensorType;
 
+pub use accumulate::{ACC_GRAD_PARAMETERS, ACCUMULATED, UPDATE_PARAMETERS, ZERO_GRAD_PARAMETERS};
 pub use gradients::gradients;
 pub use loss::TARGET;
 use loss::did_you_mean;
+pub use optimizer::Optimizer;
+pub use reference::training_reference;
+pub use regularizer::{Clip, Regularizer};
 pub use replay::canonical;
 use replay::named;
-pub use spec::{Loss, Mode, Sgd, TrainingSpec};
-
-/// Name of the state variable that holds the learning rate.
-pub const LEARNING_RATE: &str = "learning_rate";
+pub use schedule::{Schedule, Warmup};
+pub use spec::{Accumulate, Loss, Mode, TrainingSpec};
+pub use update::{LEARNING_RATE, STEP, UpdateRule};
 
 /// Name of the training function's output.
 pub const LOSS: &str = "loss";
 
-/// The module with a training function: the inputs of the forward function and perhaps
-/// [`TARGET`], the output `loss`, and updates of the trained state. New state: [`LEARNING_RATE`] of
-/// role `buffer`, and with momentum a slot `<param>.momentum` of zeros for every trained variable.
+/// The module with a training function: the inputs of the forward function and perhaps [`TARGET`], the output `loss`, and
+/// updates of the trained state. New state is that of [`UpdateRule::state`].
+///
+/// With [`TrainingSpec::accumulate`] there are three functions instead, named as in Torch7: [`ZERO_GRAD_PARAMETERS`]
+/// without inputs forgets what is accumulated, [`ACC_GRAD_PARAMETERS`] is the training function but that it adds the
+/// gradients to the slots `<param>.gradient` and counts in [`ACCUMULATED`], and [`UPDATE_PARAMETERS`] without inputs takes
+/// the step.
 ///
 /// # Errors
 /// Unknown or taken names, a loss that is not one number, hyper-parameters out of range, and
 /// everything that [`gradients`] refuses.
 pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
-    spec.optimizer.validate()?;
+    spec.update.validate()?;
     let function = find_function(module, &spec.function)?;
-    check_names(module, function, spec)?;
     let wrt = trained(module, function, spec)?;
+    let params: Vec<&StateDecl> = wrt.iter().map(|i| &module.state[*i]).collect();
 
-    let mut module = module.clone();
     let mut b = Builder::with_infer(function.graph.infer().clone());
     // Canonical first, so that a softmax is found however it was written.
     let canonical = function.with_graph(canonical(&function.graph)?);
     let forward = forward::copy(&mut b, &canonical, spec.mode)?;
     let loss = named(&mut b, LOSS, |b| spec.loss.build(b, (&spec.function, function), &forward.outputs))?;
-    let params = wrt.iter().map(|i| read(&mut b, &module, *i)).collect::<Result<Vec<_>>>()?;
-    let gradients = gradients(&mut b, loss, &params)?;
 
-    let mut updates = forward.updates;
-    let rate_state = push_state(&mut module, learning_rate(&spec.optimizer, b.ty(loss).dtype));
-    let rate = read(&mut b, &module, rate_state)?;
-    for (i, pair) in wrt.iter().zip(params.into_iter().zip(gradients)) {
-        let slot = slot(&module.state[*i], &spec.optimizer).map(|decl| push_state(&mut module, decl));
-        let momentum = slot.map(|s| read(&mut b, &module, s)).transpose()?;
-        let step = spec.optimizer.step(&mut b, pair, momentum, rate, &module.state[*i].name)?;
-        updates.push((*i, step.param));
-        updates.extend(slot.zip(step.momentum));
+    let mut trained = module.clone();
+    trained.state.extend(spec.update.state(&params, b.ty(loss).dtype));
+    if spec.accumulate.is_some() {
+        trained.state.extend(accumulate::state(&params));
     }
+    check_names(module, function, spec, &trained.state[module.state.len()..])?;
+
+    let values = wrt.iter().map(|i| read(&mut b, &trained.state, *i)).collect::<Result<Vec<_>>>()?;
+    let gradients: Vec<(usize, ValueId)> =
+        wrt.iter().copied().zip(gradients(&mut b, loss, &values)?).collect();
+    let new = match spec.accumulate {
+        None => spec.update.append(&mut b, &trained.state, &gradients)?,
+        Some(_) => accumulate::add(&mut b, &trained.state, &gradients)?,
+    };
+    let updates = [forward.updates, new].concat();
 
     let results: Vec<ValueId> = std::iter::once(loss).chain(updates.iter().map(|(_, v)| *v)).collect();
-    let graph = b.finish(&results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))?;
     let mut inputs = function.inputs.clone();
     if spec.loss.has_target() {
         inputs.push(TARGET.into());
@@ -81,10 +89,26 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
         inputs,
         outputs: vec![OutputDecl { name: LOSS.into(), mark: Some(OutputMark::Loss) }],
         updates: updates.iter().map(|(i, _)| *i).collect(),
-        graph,
+        graph: live(b, &results)?,
     };
-    module.functions.insert(spec.name.clone(), training);
-    Ok(module)
+    match spec.accumulate {
+        None => {
+            trained.functions.insert(spec.name.clone(), training);
+        }
+        Some(how) => {
+            let zero = accumulate::zero(&trained.state, &wrt)?;
+            let step = accumulate::step(&trained.state, &wrt, &spec.update, how)?;
+            trained.functions.insert(ZERO_GRAD_PARAMETERS.into(), zero);
+            trained.functions.insert(ACC_GRAD_PARAMETERS.into(), training);
+            trained.functions.insert(UPDATE_PARAMETERS.into(), step);
+        }
+    }
+    Ok(trained)
+}
+
+/// The graph of what the results need.
+fn live(b: Builder, results: &[ValueId]) -> Result<Graph> {
+    b.finish(results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
 }
 
 fn find_function<'m>(module: &'m Module, name: &str) -> Result<&'m Function> {
@@ -99,19 +123,31 @@ fn find_function<'m>(module: &'m Module, name: &str) -> Result<&'m Function> {
 }
 
 /// New names must be free: inputs, state and nodes of a function share one namespace.
-fn check_names(module: &Module, function: &Function, spec: &TrainingSpec) -> Result<()> {
-    if module.functions.contains_key(&spec.name) {
-        let problem = format!("the module has a function `{}` already", spec.name);
-        return Err(Error::new(problem).help("remove or rename it"));
+fn check_names(module: &Module, function: &Function, spec: &TrainingSpec, new: &[StateDecl]) -> Result<()> {
+    for name in new_functions(spec) {
+        if module.functions.contains_key(name) {
+            let problem = format!("the module has a function `{name}` already");
+            return Err(Error::new(problem).help("remove or rename it"));
+        }
     }
     let input = |name: &str| function.inputs.iter().any(|i| i == name);
     if spec.loss.has_target() && (input(TARGET) || module.state_index(TARGET).is_some()) {
         fail!("the loss adds an input `{TARGET}`, but that name is taken");
     }
-    if input(LEARNING_RATE) || module.state_index(LEARNING_RATE).is_some() {
-        fail!("the optimizer adds a state variable `{LEARNING_RATE}`, but that name is taken");
+    for decl in new {
+        if input(&decl.name) || module.state_index(&decl.name).is_some() {
+            fail!("the optimizer adds a state variable `{}`, but that name is taken", decl.name);
+        }
     }
     Ok(())
+}
+
+/// The functions that a training adds.
+pub fn new_functions(spec: &TrainingSpec) -> Vec<&str> {
+    match spec.accumulate {
+        None => vec![&spec.name],
+        Some(_) => vec![ZERO_GRAD_PARAMETERS, ACC_GRAD_PARAMETERS, UPDATE_PARAMETERS],
+    }
 }
 
 /// Which state variables are trained, in the order of the module's state.
@@ -149,12 +185,6 @@ fn trained(module: &Module, function: &Function, spec: &TrainingSpec) -> Result<
         if function.updates.contains(i) {
             fail!("`{}` updates `{}` itself, so it cannot be trained", spec.function, state.name);
         }
-        let slot = slot_name(&state.name);
-        if spec.optimizer.momentum != 0.0
-            && (module.state_index(&slot).is_some() || function.inputs.contains(&slot))
-        {
-            fail!("the optimizer adds a state variable `{slot}`, but that name is taken");
-        }
     }
     Ok(wrt)
 }
@@ -183,35 +213,6 @@ fn reads(function: &Function) -> Vec<usize> {
     reads
 }
 
-fn read(b: &mut Builder, module: &Module, index: usize) -> Result<ValueId> {
-    let state = &module.state[index];
-    named(b, &state.name, |b| b.state(index, state.ty.clone()))
-}
-
-fn push_state(module: &mut Module, decl: StateDecl) -> usize {
-    module.state.push(decl);
-    module.state.len() - 1
-}
-
-fn learning_rate(sgd: &Sgd, dtype: DType) -> StateDecl {
-    let init = Tensor::scalar(dtype, Scalar::F(sgd.lr));
-    StateDecl {
-        name: LEARNING_RATE.into(),
-        role: StateRole::Buffer,
-        ty: TensorType::new(dtype, []),
-        init: Some(Arc::new(init)),
-    }
-}
-
-fn slot_name(param: &str) -> String {
-    format!("{param}.momentum")
-}
-
-/// A slot has no value where its shape is not known yet.
-fn slot(param: &StateDecl, sgd: &Sgd) -> Option<StateDecl> {
-    if sgd.momentum == 0.0 {
-        return None;
-    }
-    let init = param.ty.shape().map(|shape| Arc::new(Tensor::zeros(param.ty.dtype, &shape)));
-    Some(StateDecl { name: slot_name(&param.name), role: StateRole::Slot, ty: param.ty.clone(), init })
+fn read(b: &mut Builder, state: &[StateDecl], index: usize) -> Result<ValueId> {
+    named(b, &state[index].name, |b| b.state(index, state[index].ty.clone()))
 }

@@ -1,6 +1,6 @@
 //! What a training function shall do.
 
-use graphc_ir::error::{Error, Result};
+use super::update::UpdateRule;
 
 /// How a training function is made from a forward function.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +14,10 @@ pub struct TrainingSpec {
     /// What becomes of normalization.
     pub mode: Mode,
     /// The update.
-    pub optimizer: Sgd,
-    /// Name of the new function.
+    pub update: UpdateRule,
+    /// Whether gradients are accumulated over several batches, by functions of their own.
+    pub accumulate: Option<Accumulate>,
+    /// Name of the new function, where there is one.
     pub name: String,
 }
 
@@ -27,7 +29,8 @@ impl TrainingSpec {
             loss,
             wrt: None,
             mode: Mode::Frozen,
-            optimizer: Sgd::default(),
+            update: UpdateRule::default(),
+            accumulate: None,
             name: "train_step".into(),
         }
     }
@@ -61,46 +64,12 @@ pub enum Mode {
     Train,
 }
 
-/// Stochastic gradient descent: v' = momentum · v + g and p' = p - lr · v' (Polyak 1964, with the
-/// learning rate outside of the sum, as in Sutskever et al. 2013, section 2), where
-/// g = gradient + weight_decay · p.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sgd {
-    /// Learning rate; the module keeps it in the state `learning_rate`.
-    pub lr: f64,
-    /// Momentum; with 0 there are no slots.
-    pub momentum: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-}
-
-impl Default for Sgd {
-    fn default() -> Sgd {
-        Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 }
-    }
-}
-
-/// A learning rate above this is a slip of the pen: no step of that size converges.
-const LARGEST_RATE: f64 = 1e6;
-
-impl Sgd {
-    /// Checks the numbers: 0 < lr <= 10^6, 0 <= momentum < 1, 0 <= weight_decay <= 10^6.
-    ///
-    /// # Errors
-    /// The first that is out of its range, with the range.
-    pub fn validate(&self) -> Result<()> {
-        let refuse = |what: &str, value: f64, range: &str| {
-            Err(Error::new(format!("{what} is {value}")).help(format!("it must be {range}")))
-        };
-        if !(self.lr > 0.0 && self.lr <= LARGEST_RATE) {
-            return refuse("the learning rate `lr`", self.lr, "above 0 and at most 1e6");
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return refuse("`momentum`", self.momentum, "at least 0 and below 1");
-        }
-        if !(0.0..=LARGEST_RATE).contains(&self.weight_decay) {
-            return refuse("`weight_decay`", self.weight_decay, "at least 0 and at most 1e6");
-        }
-        Ok(())
-    }
+/// How the gradients of several batches become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulate {
+    /// Their mean. Where the loss is a mean over the batch and all batches have one size, it is the gradient of the
+    /// joint batch.
+    Mean,
+    /// Their sum, which is the gradient of the joint batch where the loss is a sum over the batch.
+    Sum,
 }

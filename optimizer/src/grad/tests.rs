@@ -1,12 +1,18 @@
+use super::optimizer::Sgd;
 use super::*;
+use std::sync::Arc;
+
 use graphc_ir::dim::{Binding, Symbol};
+use graphc_ir::dtype::DType;
 use graphc_ir::interp;
 use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{
     ArgKind, ArgReduce, BatchNormInference, Linear, LogSoftmax, Softmax, StateRead, StopGradient,
     sample_positive, sample_tensor,
 };
-use graphc_ir::scalar::ScalarFn;
+use graphc_ir::scalar::{Scalar, ScalarFn};
+use graphc_ir::tensor::Tensor;
+use graphc_ir::types::TensorType;
 
 fn state(name: &str, role: StateRole, ty: &str) -> StateDecl {
     StateDecl { name: name.into(), role, ty: TensorType::parse(ty).unwrap(), init: None }
@@ -25,8 +31,8 @@ fn model(tail: impl FnOnce(&mut Builder, ValueId) -> Result<Vec<(&'static str, V
     };
     let mut b = Builder::new();
     let x = b.input(TensorType::parse("f64[B,3]").unwrap()).unwrap();
-    let w = read(&mut b, &module, 0).unwrap();
-    let bias = read(&mut b, &module, 1).unwrap();
+    let w = read(&mut b, &module.state, 0).unwrap();
+    let bias = read(&mut b, &module.state, 1).unwrap();
     let y = named(&mut b, "y", |b| b.op1(Linear {}, &[x, w, bias])).unwrap();
     let outputs = tail(&mut b, y).unwrap();
     let results: Vec<ValueId> = outputs.iter().map(|(_, v)| *v).collect();
@@ -37,7 +43,7 @@ fn model(tail: impl FnOnce(&mut Builder, ValueId) -> Result<Vec<(&'static str, V
     module
 }
 
-fn bound(function: &Function, batch: i64) -> graphc_ir::graph::Graph {
+fn bound(function: &Function, batch: i64) -> Graph {
     let mut binding = Binding::new();
     binding.set(&Symbol::new("B").unwrap(), batch, "the test").unwrap();
     function.graph.bind(&binding).unwrap()
@@ -70,7 +76,7 @@ fn check_step(module: &Module, spec: &TrainingSpec, inputs: &[&Tensor]) {
         if decl.role != StateRole::Param {
             continue;
         }
-        let slot = trained.state_index(&slot_name(&decl.name));
+        let slot = trained.state_index(&format!("{}.momentum", decl.name));
         for i in 0..value.len() {
             let shifted = |by: f64| {
                 let mut state = old.clone();
@@ -78,7 +84,7 @@ fn check_step(module: &Module, spec: &TrainingSpec, inputs: &[&Tensor]) {
                 eval(step, inputs, &state)[0].get(0).as_f64()
             };
             let p = old[*target].get(i).as_f64();
-            let sgd = &spec.optimizer;
+            let Optimizer::Sgd(sgd) = &spec.update.optimizer else { panic!("sgd alone") };
             let g = (shifted(1e-6) - shifted(-1e-6)) / 2e-6 + sgd.weight_decay * p;
             let v = slot.map_or(0.0, |s| sgd.momentum * old[s].get(i).as_f64()) + g;
             let error = value.get(i).as_f64() - (p - sgd.lr * v);
@@ -108,10 +114,11 @@ fn steps_follow_the_gradient() {
         Ok(vec![("y", y), ("p", p), ("loss", loss)])
     });
     let (x, t) = (sample_tensor(&[5, 3], 1), sample_tensor(&[5, 4], 2));
-    let plain = Sgd { lr: 0.25, momentum: 0.0, weight_decay: 0.0 };
+    let plain = Sgd { lr: 0.25, momentum: 0.0, ..Sgd::default() };
     let decayed = Sgd { weight_decay: 0.125, ..Sgd::default() };
     for optimizer in [plain, Sgd::default(), decayed] {
-        let spec = |loss| TrainingSpec { optimizer, ..TrainingSpec::new("predict", loss) };
+        let update = UpdateRule::from(optimizer);
+        let spec = |loss| TrainingSpec { update: update.clone(), ..TrainingSpec::new("predict", loss) };
         check_step(&module, &spec(Loss::Output("loss".into())), &[&x]);
         check_step(&module, &spec(Loss::Mse { output: "y".into() }), &[&x, &t]);
         check_step(&module, &spec(cross_entropy("y")), &[&x, &labels()]);
@@ -141,7 +148,7 @@ fn a_training_function_adds_its_state() {
     assert_eq!(trained.function("predict").unwrap().graph, module.function("predict").unwrap().graph);
 
     let plain = TrainingSpec {
-        optimizer: Sgd { momentum: 0.0, ..Sgd::default() },
+        update: Sgd { momentum: 0.0, ..Sgd::default() }.into(),
         wrt: Some(vec!["b".into()]),
         ..TrainingSpec::new("predict", cross_entropy("y"))
     };
@@ -207,8 +214,8 @@ fn refusals_name_the_node_and_the_reason() {
     });
     let output = |name: &str| TrainingSpec::new("predict", Loss::Output(name.into()));
     let wrt = |name: &str| TrainingSpec { wrt: Some(vec![name.into()]), ..output("loss") };
-    let sgd = |optimizer: Sgd| TrainingSpec { optimizer, ..output("loss") };
-    let good = Sgd::default();
+    let sgd = |optimizer: Sgd| TrainingSpec { update: optimizer.into(), ..output("loss") };
+    let good = Sgd::default;
     for (spec, parts) in [
         (output("hits"), &["`arg_reduce` node `class`", "does not change smoothly", "`w`"][..]),
         (output("stopped"), &["`stop_gradient` node `frozen`", "on purpose"]),
@@ -223,13 +230,13 @@ fn refusals_name_the_node_and_the_reason() {
         (TrainingSpec { name: "predict".into(), ..output("loss") }, &["`predict` already"]),
         (TrainingSpec::new("predict", cross_entropy("class")), &["`class` is i64[B]"]),
         (TrainingSpec::new("predict", Loss::Mse { output: "class".into() }), &["`class` is i64[B]"]),
-        (sgd(Sgd { lr: 0.0, ..good }), &["learning rate", "above 0"]),
-        (sgd(Sgd { lr: -1.0, ..good }), &["learning rate"]),
-        (sgd(Sgd { lr: f64::NAN, ..good }), &["learning rate", "NaN"]),
-        (sgd(Sgd { lr: 1e30, ..good }), &["learning rate"]),
-        (sgd(Sgd { momentum: 1.0, ..good }), &["momentum", "below 1"]),
-        (sgd(Sgd { momentum: -0.1, ..good }), &["momentum"]),
-        (sgd(Sgd { weight_decay: f64::INFINITY, ..good }), &["weight_decay"]),
+        (sgd(Sgd { lr: 0.0, ..good() }), &["`lr` is 0", "above 0"]),
+        (sgd(Sgd { lr: -1.0, ..good() }), &["`lr`"]),
+        (sgd(Sgd { lr: f64::NAN, ..good() }), &["`lr`", "NaN"]),
+        (sgd(Sgd { lr: 1e30, ..good() }), &["`lr`"]),
+        (sgd(Sgd { momentum: 1.0, ..good() }), &["momentum", "below 1"]),
+        (sgd(Sgd { momentum: -0.1, ..good() }), &["momentum"]),
+        (sgd(Sgd { weight_decay: f64::INFINITY, ..good() }), &["weight_decay"]),
     ] {
         let message = refusal(&module, &spec);
         assert!(parts.iter().all(|p| message.contains(p)), "{message} lacks one of {parts:?}");
@@ -315,5 +322,56 @@ fn training_normalization_uses_the_batch() {
         let expected = |index: usize, new: f64| 0.9 * old[index].get(c).as_f64() + 0.1 * new;
         assert!((after(6).get(c).as_f64() - expected(6, mean)).abs() < 1e-12);
         assert!((after(7).get(c).as_f64() - expected(7, unbiased)).abs() < 1e-12);
+    }
+}
+
+/// The gradient of a sum over the batch is the sum of the batches' gradients.
+#[test]
+fn accumulated_sums_are_the_joint_batch() {
+    let module = model(|b, y| {
+        let squares = b.map(ScalarFn::Mul, &[y, y])?;
+        Ok(vec![("loss", b.sum(squares, &[0, 1])?)])
+    });
+    let spec = TrainingSpec {
+        accumulate: Some(Accumulate::Sum),
+        update: Sgd { lr: 0.25, ..Sgd::default() }.into(),
+        ..TrainingSpec::new("predict", Loss::Output("loss".into()))
+    };
+    let parts = add_training(&module, &spec).unwrap();
+    let joint = add_training(&module, &TrainingSpec { accumulate: None, ..spec }).unwrap();
+    let names: Vec<&str> = parts.functions.keys().map(String::as_str).collect();
+    assert_eq!(names, ["predict", ZERO_GRAD_PARAMETERS, ACC_GRAD_PARAMETERS, UPDATE_PARAMETERS]);
+
+    let run = |name: &str, inputs: &[&Tensor], state: &mut Vec<Tensor>| {
+        let function = parts.function(name).unwrap();
+        let graph = if inputs.is_empty() { function.graph.clone() } else { bound(function, 2) };
+        let new = interp::eval(&graph, inputs, &state.iter().collect::<Vec<_>>()).unwrap();
+        for (i, value) in function.updates.iter().zip(&new[function.outputs.len()..]) {
+            state[*i] = value.clone();
+        }
+    };
+    let x = sample_tensor(&[4, 3], 1);
+    let rows = |from: usize| {
+        Tensor::from_slice(&[2, 3], &(0..6).map(|i| x.get(from * 3 + i).as_f64()).collect::<Vec<_>>())
+    };
+    let mut state = values(&parts);
+    for garbage in [true, false] {
+        run(ZERO_GRAD_PARAMETERS, &[], &mut state);
+        run(ACC_GRAD_PARAMETERS, &[&rows(0)], &mut state);
+        // What is accumulated and then set to zero leaves nothing behind.
+        if !garbage {
+            run(ACC_GRAD_PARAMETERS, &[&rows(2)], &mut state);
+        }
+    }
+    let count = parts.state_index(ACCUMULATED).unwrap();
+    assert_eq!(state[count].get(0), Scalar::I(2));
+    run(UPDATE_PARAMETERS, &[], &mut state);
+    let step = joint.function("train_step").unwrap();
+    let new = eval(step, &[&x], &values(&joint));
+    for (i, value) in step.updates.iter().zip(&new[1..]) {
+        let found = &state[parts.state_index(&joint.state[*i].name).unwrap()];
+        for k in 0..value.len() {
+            assert!((found.get(k).as_f64() - value.get(k).as_f64()).abs() < 1e-12);
+        }
     }
 }
