@@ -22,8 +22,8 @@ use graphc_ir::wire::suggest::closest;
 /// Calls that name something return a `Result`; arithmetic does not: its first error is kept and
 /// returned by the next call, at the latest when the function is finished.
 pub struct FunctionBuilder<'b> {
-    state: &'b [StateDecl],
-    scope: Scope<'b>,
+    pub(super) state: &'b [StateDecl],
+    pub(super) scope: Scope<'b>,
     draft: RefCell<Draft>,
 }
 
@@ -79,7 +79,7 @@ impl<'b> FunctionBuilder<'b> {
         self.build_named(name, |b| b.state(index, self.state[index].ty.clone()))
     }
 
-    fn state_index(&self, name: &str) -> Result<usize> {
+    pub(super) fn state_index(&self, name: &str) -> Result<usize> {
         self.state.iter().position(|s| s.name == name).ok_or_else(|| {
             let error = Error::new(format!("there is no state `{name}`"));
             match closest(name, self.state.iter().map(|s| s.name.as_str())) {

@@ -36,6 +36,7 @@
 mod function;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub use graphc_ir::expr::Expr;
 pub use graphc_ir::module::{Function, Meta, Module, OutputMark, StateRole};
 pub use graphc_ir::ops;
 pub use graphc_ir::tensor::Tensor;
+pub use graphc_optimizer::grad::UpdateRule;
 
 /// Builds a [`Module`]: symbols first, then state, then functions over it.
 #[derive(Debug, Default)]
