@@ -108,6 +108,16 @@ impl<'s> Expr<'s> {
         self.scope.ty(self.id)
     }
 
+    /// The values of some expressions, which must be of this one's scope.
+    fn ids(self, others: &[Expr<'s>]) -> Result<Vec<ValueId>> {
+        let foreign = |e: &Expr<'s>| !std::ptr::addr_eq(e.scope, self.scope);
+        if others.iter().any(foreign) {
+            return Err(Error::new("a value of another function is used")
+                .help("give it to the loop, the branch or the call as an operand"));
+        }
+        Ok(std::iter::once(self.id).chain(others.iter().map(|e| e.id)).collect())
+    }
+
     fn with(self, mut f: impl FnMut(&mut Builder) -> Result<ValueId>) -> Expr<'s> {
         let out = self.scope.emit(&mut |b| Ok(vec![f(b)?]));
         // After an error the value does not matter: the scope gives the error in the end.
@@ -115,22 +125,19 @@ impl<'s> Expr<'s> {
     }
 
     fn map(self, f: ScalarFn, others: &[Expr<'s>]) -> Expr<'s> {
-        let ins: Vec<ValueId> = std::iter::once(self.id).chain(others.iter().map(|e| e.id)).collect();
-        self.with(|b| b.map(f, &ins))
+        self.with(|b| b.map(f, &self.ids(others)?))
     }
 
     /// Any operation with one result.
     pub fn op(self, op: impl Into<Op>, others: &[Expr<'s>]) -> Expr<'s> {
         let op = op.into();
-        let ins: Vec<ValueId> = std::iter::once(self.id).chain(others.iter().map(|e| e.id)).collect();
-        self.with(|b| b.op1(op.clone(), &ins))
+        self.with(|b| b.op1(op.clone(), &self.ids(others)?))
     }
 
     /// Any operation; its results.
     pub fn op_many(self, op: impl Into<Op>, others: &[Expr<'s>]) -> Vec<Expr<'s>> {
         let op = op.into();
-        let ins: Vec<ValueId> = std::iter::once(self.id).chain(others.iter().map(|e| e.id)).collect();
-        let outs = self.scope.emit(&mut |b| b.op(op.clone(), &ins));
+        let outs = self.scope.emit(&mut |b| b.op(op.clone(), &self.ids(others)?));
         outs.into_iter().map(|id| Expr { id, ..self }).collect()
     }
 
@@ -156,7 +163,10 @@ impl<'s> Expr<'s> {
 
     /// Matrix product with the numpy rules for ranks.
     pub fn matmul(self, other: Expr<'s>) -> Expr<'s> {
-        self.with(|b| b.matmul(self.id, other.id))
+        self.with(|b| {
+            let ins = self.ids(&[other])?;
+            b.matmul(ins[0], ins[1])
+        })
     }
 
     /// Conversion to another element type.

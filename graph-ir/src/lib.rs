@@ -9,6 +9,7 @@ pub mod error;
 
 pub mod autodiff;
 pub mod builder;
+pub mod control;
 pub mod dim;
 pub mod dot;
 pub mod dtype;

@@ -1,4 +1,4 @@
-//! `graphc grad`: adds a training function to a module.
+//! `graphc grad`: adds a training function, or a function of derivatives, to a module.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use graphc::Module;
 use graphc::ir::wire::suggest::closest;
 use graphc::optimizer::grad::{
-    Accumulate, Clip, Loss, Mode, Optimizer, Regularizer, Schedule, TrainingSpec, UpdateRule, Warmup,
-    add_training, new_functions,
+    Accumulate, Clip, Derivative, DerivativeSpec, Loss, Mode, Optimizer, Regularizer, Schedule, TrainingSpec,
+    UpdateRule, Warmup, add_derivative, add_training, new_functions,
 };
 
 use crate::args::Global;
@@ -27,9 +27,13 @@ pub struct Args {
     /// The output that is made small, or the loss of an output against the new input `target`
     #[arg(long, value_name = "NAME|cross_entropy:OUTPUT|mse:OUTPUT")]
     loss: LossArg,
-    /// State that is trained; all of role `param` if not given
+    /// State that is trained; all of role `param` if not given. For derivatives: state or inputs
     #[arg(long, value_name = "STATE", num_args = 1..)]
     wrt: Vec<String>,
+    /// Adds a function of this derivative of the loss, or of any output, instead of a training function
+    #[arg(long, value_enum, value_name = "WHICH", requires = "wrt",
+          conflicts_with_all = ["mode", "optimizer", "schedule", "warmup", "regularize", "clip", "accumulate"])]
+    derivative: Option<DerivativeArg>,
     /// Whether batch normalization keeps its statistics or uses those of the batch
     #[arg(long, value_enum, default_value_t = ModeArg::Frozen, value_name = "MODE")]
     mode: ModeArg,
@@ -62,6 +66,20 @@ enum ModeArg {
     Frozen,
     /// The statistics are those of the batch, and are updated
     Train,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum DerivativeArg {
+    /// Of one number
+    Gradient,
+    /// Of any output, along directions that the new function takes
+    Jvp,
+    /// Of one number: its Hessian times vectors that the new function takes
+    Hvp,
+    /// Of any output: all partial derivatives
+    Jacobian,
+    /// Of one number: all second partial derivatives
+    Hessian,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -106,6 +124,9 @@ pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
         Some(name) => name.clone(),
         None => open::default_function(&module)?,
     };
+    if let Some(derivative) = args.derivative {
+        return derive(args, &module, function, derivative, terminal);
+    }
     let spec = TrainingSpec {
         wrt: (!args.wrt.is_empty()).then(|| args.wrt.clone()),
         mode: match args.mode {
@@ -131,12 +152,44 @@ pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
         Failure::new(exit, format!("{}: {e}", args.model.display()))
     })?;
     graphc::file::save(&trained, &args.output)?;
-    for name in new_functions(&spec) {
-        let inputs = trained.function(name).map(|f| f.inputs.join(", ")).unwrap_or_default();
-        let of = if inputs.is_empty() { "without inputs".to_owned() } else { format!("of {inputs}") };
-        terminal.note(&format!("{}: function `{name}` {of} is new", args.output.display()));
-    }
+    new_functions(&spec).into_iter().for_each(|name| announce(args, &trained, name, terminal));
     Ok(())
+}
+
+/// Adds a function of derivatives.
+fn derive(
+    args: &Args,
+    module: &Module,
+    function: String,
+    derivative: DerivativeArg,
+    terminal: &mut Terminal,
+) -> Result<()> {
+    let derivative = match derivative {
+        DerivativeArg::Gradient => Derivative::Gradient,
+        DerivativeArg::Jvp => Derivative::Jvp,
+        DerivativeArg::Hvp => Derivative::Hvp,
+        DerivativeArg::Jacobian => Derivative::Jacobian,
+        DerivativeArg::Hessian => Derivative::Hessian,
+    };
+    let spec = DerivativeSpec { function, of: args.loss.0.clone(), wrt: args.wrt.clone(), derivative };
+    let derived = add_derivative(module, &spec).map_err(|e| {
+        let function = module.functions.get(&spec.function);
+        let has_output = function.is_some_and(|f| f.outputs.iter().any(|o| o.name == spec.of.output()));
+        let known = |name: &String| {
+            module.state_index(name).is_some() || function.is_some_and(|f| f.inputs.contains(name))
+        };
+        let exit = if has_output && spec.wrt.iter().all(known) { Exit::Data } else { Exit::Usage };
+        Failure::new(exit, format!("{}: {e}", args.model.display()))
+    })?;
+    graphc::file::save(&derived, &args.output)?;
+    announce(args, &derived, derivative.name(), terminal);
+    Ok(())
+}
+
+fn announce(args: &Args, module: &Module, name: &str, terminal: &mut Terminal) {
+    let inputs = module.function(name).map(|f| f.inputs.join(", ")).unwrap_or_default();
+    let of = if inputs.is_empty() { "without inputs".to_owned() } else { format!("of {inputs}") };
+    terminal.note(&format!("{}: function `{name}` {of} is new", args.output.display()));
 }
 
 /// Whether an error is about the module rather than about what was asked for.

@@ -186,6 +186,69 @@ impl<'b> FunctionBuilder<'b> {
         Ok(ids.into_iter().map(|id| self.scope.expr(id)).collect())
     }
 
+    /// Where values are built: its methods write loops, branches and calls as closures.
+    pub fn scope(&self) -> &Scope<'b> {
+        &self.scope
+    }
+
+    /// The derivatives of values along tangents of inputs and state, by forward mode: pairs of a value and its
+    /// tangent. Use these values rather than the given ones, and loops are run once.
+    ///
+    /// # Errors
+    /// Those of [`graphc_optimizer::grad::jvp`].
+    pub fn jvp<'s>(
+        &'s self,
+        of: &[Expr<'s>],
+        wrt: &[Expr<'s>],
+        tangents: &[Expr<'s>],
+    ) -> Result<Vec<(Expr<'s>, Expr<'s>)>> {
+        let [of, wrt, tangents] = [of, wrt, tangents].map(ids);
+        self.pairs(|b| graphc_optimizer::grad::jvp(b, &of, &wrt, &tangents))
+    }
+
+    /// The gradient of a rank-0 loss with the products of its Hessian and vectors: pairs for each of `wrt`.
+    ///
+    /// # Errors
+    /// Those of [`graphc_optimizer::grad::hvp`].
+    pub fn hvp<'s>(
+        &'s self,
+        loss: Expr<'s>,
+        wrt: &[Expr<'s>],
+        vectors: &[Expr<'s>],
+    ) -> Result<Vec<(Expr<'s>, Expr<'s>)>> {
+        let [wrt, vectors] = [wrt, vectors].map(ids);
+        self.pairs(|b| graphc_optimizer::grad::hvp(b, loss.id(), &wrt, &vectors))
+    }
+
+    /// The Jacobian of a value, for small functions: its dims, then those of `wrt`.
+    ///
+    /// # Errors
+    /// Those of [`graphc_optimizer::grad::jacobian`].
+    pub fn jacobian<'s>(&'s self, of: Expr<'s>, wrt: Expr<'s>) -> Result<Expr<'s>> {
+        let id = self.scope.build(|b| graphc_optimizer::grad::jacobian(b, of.id(), wrt.id()))?;
+        self.draft.borrow_mut().differentiated = true;
+        Ok(self.scope.expr(id))
+    }
+
+    /// The Hessian of a rank-0 loss, for small functions: the dims of `wrt`, twice.
+    ///
+    /// # Errors
+    /// Those of [`graphc_optimizer::grad::hessian`].
+    pub fn hessian<'s>(&'s self, loss: Expr<'s>, wrt: Expr<'s>) -> Result<Expr<'s>> {
+        let id = self.scope.build(|b| graphc_optimizer::grad::hessian(b, loss.id(), wrt.id()))?;
+        self.draft.borrow_mut().differentiated = true;
+        Ok(self.scope.expr(id))
+    }
+
+    fn pairs<'s>(
+        &'s self,
+        f: impl FnOnce(&mut Builder) -> Result<Vec<(ValueId, ValueId)>>,
+    ) -> Result<Vec<(Expr<'s>, Expr<'s>)>> {
+        let pairs = self.scope.build(f)?;
+        self.draft.borrow_mut().differentiated = true;
+        Ok(pairs.into_iter().map(|(a, b)| (self.scope.expr(a), self.scope.expr(b))).collect())
+    }
+
     /// Declares the next output.
     ///
     /// # Errors
@@ -241,4 +304,8 @@ impl<'b> FunctionBuilder<'b> {
         draft.updates.push((index, id));
         Ok(())
     }
+}
+
+fn ids(values: &[Expr<'_>]) -> Vec<ValueId> {
+    values.iter().map(|e| e.id()).collect()
 }

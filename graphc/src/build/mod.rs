@@ -50,10 +50,11 @@ use graphc_ir::types::TensorType;
 use graphc_ir::wire;
 
 pub use function::FunctionBuilder;
+pub use graphc_ir::control::{Iteration, ScanMemory, ScanSpec, Scanned};
 pub use graphc_ir::dim::Dim;
 pub use graphc_ir::dtype::DType;
 pub use graphc_ir::error::{Error, Result};
-pub use graphc_ir::expr::Expr;
+pub use graphc_ir::expr::{Expr, Scope};
 pub use graphc_ir::module::{Function, Meta, Module, OutputMark, StateRole};
 pub use graphc_ir::ops;
 pub use graphc_ir::tensor::Tensor;

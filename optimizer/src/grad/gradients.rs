@@ -7,7 +7,7 @@ use graphc_ir::fail;
 use graphc_ir::graph::{Graph, Node, ValueId};
 use graphc_ir::ops::Op;
 
-use super::replay::canonical_value;
+use super::replay::canonical_values;
 
 /// Gradients of the rank-0 value `loss` with respect to each of `wrt`, appended to the graph. With
 /// respect to inputs and state they are those of the loss in its canonical form.
@@ -33,7 +33,7 @@ pub fn gradients(b: &mut Builder, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<
     }
     // Between leaves and the loss everything may be rewritten; what lies between must stay as it is.
     let leaves = wrt.iter().all(|v| matches!(b.graph().def(*v).op, Op::Input(_) | Op::StateRead(_)));
-    let loss = if leaves { canonical_value(b, loss)? } else { loss };
+    let loss = if leaves { canonical_values(b, &[loss])?[0] } else { loss };
     let one = b.full_like(loss, 1.0)?;
     let found = autodiff::backward(b, &[(loss, one)], wrt)?;
     wrt.iter().zip(found).map(|(v, g)| g.ok_or_else(|| why_none(b.graph(), loss, *v))).collect()

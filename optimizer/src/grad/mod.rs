@@ -4,6 +4,8 @@
 //! no gradient operation.
 
 mod accumulate;
+mod derivatives;
+mod derive;
 mod forward;
 mod gradients;
 mod loss;
@@ -26,6 +28,8 @@ use graphc_ir::module::{Function, Module, OutputDecl, OutputMark, StateDecl, Sta
 use graphc_ir::ops::Op;
 
 pub use accumulate::{ACC_GRAD_PARAMETERS, ACCUMULATED, UPDATE_PARAMETERS, ZERO_GRAD_PARAMETERS};
+pub use derivatives::{hessian, hvp, jacobian, jvp};
+pub use derive::{Derivative, DerivativeSpec, add_derivative, tangent_name};
 pub use gradients::gradients;
 pub use loss::TARGET;
 use loss::did_you_mean;

@@ -33,17 +33,18 @@ pub fn canonical(graph: &Graph) -> Result<Graph> {
     in_bodies(graph, &mut |g| rules::sweep(g, rules::CANONICAL.iter(), &mut Remarks::default()))
 }
 
-/// Appends the canonical form of what `value` is computed by, and returns its result.
-pub(super) fn canonical_value(b: &mut Builder, value: ValueId) -> Result<ValueId> {
+/// Appends the canonical forms of what values are computed by, and returns them.
+pub(super) fn canonical_values(b: &mut Builder, values: &[ValueId]) -> Result<Vec<ValueId>> {
     let mut apart = Builder::with_infer(b.graph().infer().clone());
     let map = replay(&mut apart, b.graph(), |b, _, node, ins| b.op(node.op.clone(), ins))?;
-    let graph = canonical(&apart.finish(&[map[value.index()]])?)?;
+    let results: Vec<ValueId> = values.iter().map(|v| map[v.index()]).collect();
+    let graph = canonical(&apart.finish(&results)?)?;
     let inputs = b.graph().inputs().to_vec();
     let map = replay(b, &graph, |b, _, node, ins| match &node.op {
         Op::Input(input) => Ok(vec![inputs[input.index]]),
         op => b.op(op.clone(), ins),
     })?;
-    Ok(map[graph.results()[0].index()])
+    Ok(graph.results().iter().map(|r| map[r.index()]).collect())
 }
 
 /// Origins of one name while `f` appends nodes.
