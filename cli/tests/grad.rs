@@ -206,3 +206,51 @@ fn refusals_have_their_codes() {
     std::fs::remove_file(&folder.model).unwrap();
     assert_eq!(folder.grad_to(&out, &good).status.code(), Some(66));
 }
+
+/// y = Σ w x², differentiated by an input and by state, from the command line alone.
+#[test]
+fn derivatives_of_a_function() {
+    let folder = Folder::new();
+    let model = r#"{"format":"graphc.module","version":1,
+        "state":[{"name":"w","role":"param","type":"f64[2]","init":{"data":[2,3]}}],
+        "functions":{"f":{"inputs":[{"name":"x","type":"f64[2]"}],
+        "nodes":[{"id":"s","op":"mul","in":["x","x"]},{"id":"v","op":"mul","in":["s","w"]},
+                 {"id":"y","op":"reduce","attrs":{"kind":"sum","axes":[0]},"in":["v"]}],
+        "outputs":{"y":"y","v":"v"},"updates":{}}}}"#;
+    std::fs::write(folder.path("m.json"), model).unwrap();
+    let graphc = |args: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_graphc")).current_dir(folder.folder.path()).args(args).output();
+        let output = output.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let derive = |which: &str, of: &str, wrt: &[&str]| {
+        let out = format!("{which}.json");
+        let mut args = vec!["grad", "m.json", "--derivative", which, "--loss", of, "-o", &out, "--wrt"];
+        args.extend(wrt);
+        graphc(&args)
+    };
+    for (which, of, wrt, feeds, output, wanted) in [
+        ("gradient", "y", &["x", "w"][..], &[][..], "x.gradient", "[2,12]"),
+        ("jvp", "v", &["x"], &["-i", "x.tangent=[1,1]"], "tangent", "[2,12]"),
+        ("hvp", "y", &["x"], &["-i", "x.tangent=[1,1]"], "x.hvp", "[4,6]"),
+        ("jacobian", "v", &["x"], &[], "x.jacobian", "[[2,0],[0,12]]"),
+        ("hessian", "y", &["x"], &[], "x.hessian", "[[4,0],[0,6]]"),
+    ] {
+        let (made, _, note) = derive(which, of, wrt);
+        assert!(made && note.contains(&format!("function `{which}`")), "{note}");
+        let model = format!("{which}.json");
+        let mut args = vec!["run", &model, "--fn", which, "-i", "x=[0.5,2]"];
+        args.extend(feeds);
+        let (_, text, error) = graphc(&args);
+        let text = text.replace(' ', "").replace(".0", "");
+        assert!(text.contains(&format!("\"{output}\":{wanted}")), "{text} {error}");
+    }
+    for (of, wrt, part) in
+        [("v", "x", "one number"), ("y", "z", "no input or state variable `z`"), ("q", "x", "`q`")]
+    {
+        let (made, _, error) = derive("gradient", of, &[wrt]);
+        assert!(!made && error.contains(part), "{error}");
+    }
+}

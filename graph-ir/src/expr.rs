@@ -113,7 +113,7 @@ impl<'s> Expr<'s> {
         let foreign = |e: &Expr<'s>| !std::ptr::addr_eq(e.scope, self.scope);
         if others.iter().any(foreign) {
             return Err(Error::new("a value of another function is used")
-                .help("give it to the loop, the branch or the call as an operand"));
+                .help("give it to that function as an operand"));
         }
         Ok(std::iter::once(self.id).chain(others.iter().map(|e| e.id)).collect())
     }
@@ -293,5 +293,22 @@ impl<'s> Neg for Expr<'s> {
 
     fn neg(self) -> Expr<'s> {
         self.map(ScalarFn::Neg, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_another_scope_are_refused() {
+        let ty = TensorType::fixed(DType::F64, &[2]);
+        let (mut a, mut b) = (Builder::new(), Builder::new());
+        let x = a.input(ty.clone()).expect("an input");
+        let y = b.input(ty).expect("an input");
+        let (one, other) = (Scope::new(&mut a), Scope::new(&mut b));
+        let _ = one.expr(x) + other.expr(y);
+        let error = one.finish().expect_err("y is not its own").to_string();
+        assert!(error.contains("another function"), "{error}");
     }
 }
