@@ -54,8 +54,9 @@ pub fn backward(
 fn depends_on(b: &Builder, wrt: &[ValueId], last: NodeId) -> Vec<bool> {
     let graph = b.graph();
     let mut depends = vec![false; graph.value_count()];
+    // Nothing smooth goes through integers and booleans.
     for v in wrt {
-        depends[v.index()] = true;
+        depends[v.index()] = graph.ty(*v).dtype.is_float();
     }
     for (id, node) in graph.nodes() {
         if id > last {
@@ -64,7 +65,7 @@ fn depends_on(b: &Builder, wrt: &[ValueId], last: NodeId) -> Vec<bool> {
         // What a gradient is stopped at depends on nothing.
         if !matches!(node.op, Op::StopGradient(_)) && node.ins.iter().any(|v| depends[v.index()]) {
             for o in node.outs() {
-                depends[o.index()] = true;
+                depends[o.index()] = graph.ty(o).dtype.is_float();
             }
         }
     }

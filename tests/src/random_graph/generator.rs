@@ -9,12 +9,14 @@ use graphc_ir::stage::has_constant_zero;
 use graphc_ir::{Binding, Builder, DType, Dim, Scalar, ScalarFn, Tensor, TensorType, ValueId};
 
 use super::prng::Prng;
-use super::{Config, elementwise, images, layers, literals, movement, scans};
+use super::{Config, branches, elementwise, images, layers, literals, movement, scans};
 
 /// No value has more elements for a `B` of [`ASSUMED_BATCH`].
 const MAX_ELEMENTS: usize = 400;
 /// The batch that sizes are estimated with.
 const ASSUMED_BATCH: usize = 6;
+/// Bodies in each other.
+const MAX_DEPTH: usize = 2;
 /// Inputs that a function has at most.
 const MAX_INPUTS: usize = 6;
 
@@ -63,7 +65,7 @@ impl Fill {
     }
 }
 
-/// Where a move takes place: a body has no inputs or state of its own making, and no loops.
+/// Where a move takes place: a body has no inputs or state of its own making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Function,
@@ -83,6 +85,8 @@ pub(super) struct Generator {
     pub batch: Option<Dim>,
     pub least_batch: usize,
     place: Place,
+    /// Bodies around this one.
+    depth: usize,
     has_state: bool,
     grid: f64,
     sizes: Vec<usize>,
@@ -113,6 +117,7 @@ impl Generator {
             batch: batch.map(Dim::from),
             least_batch,
             place: Place::Function,
+            depth: 0,
             has_state,
             // At ties and zeros gradients depend on what is equal, so they are rare there.
             grid: if gradients { 0.05 } else { 0.4 },
@@ -140,6 +145,7 @@ impl Generator {
             batch: self.batch.clone(),
             least_batch: self.least_batch,
             place: Place::Body,
+            depth: self.depth + 1,
             has_state: false,
             grid: self.grid,
             sizes: self.sizes.clone(),
@@ -157,7 +163,11 @@ impl Generator {
                 layers::MOVES,
                 images::MOVES,
                 scans::MOVES,
+                branches::MOVES,
             ],
+            Place::Body if self.depth < MAX_DEPTH => {
+                &[elementwise::MOVES, literals::MOVES, movement::MOVES, scans::MOVES, branches::MOVES]
+            }
             Place::Body => &[elementwise::MOVES, literals::MOVES, movement::MOVES],
         };
         let moves = || tables.iter().flat_map(|t| t.iter());

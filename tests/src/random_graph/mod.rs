@@ -9,6 +9,7 @@
 //! outputs up to rounding, relative to a root mean square of 1e-3 or more
 //! ([`relative_l2_above`](crate::compare::relative_l2_above)): some gradients are zero but for rounding.
 
+mod branches;
 mod elementwise;
 mod generator;
 mod images;
