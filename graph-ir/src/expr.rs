@@ -199,6 +199,11 @@ impl<'s> Expr<'s> {
         self.with(|b| b.reshape(self.id, dims))
     }
 
+    /// Elements `start..limit` along one axis.
+    pub fn slice(self, axis: usize, start: &Dim, limit: &Dim) -> Expr<'s> {
+        self.with(|b| b.slice_axis(self.id, axis, start, limit))
+    }
+
     /// Another order of the axes.
     pub fn transpose(self, perm: &[usize]) -> Expr<'s> {
         self.with(|b| b.transpose(self.id, perm))

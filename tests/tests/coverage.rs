@@ -13,7 +13,7 @@ const WITHOUT_SAMPLES: [(&str, &str); 3] = [
 ];
 
 /// Operations of which neither an operand nor a result can have rank 0, and why.
-const WITHOUT_RANK_0: [(&str, &str); 29] = [
+const WITHOUT_RANK_0: [(&str, &str); 32] = [
     ("iota", "it counts along an axis"),
     ("concat", "it joins along an axis that operands and result have"),
     ("dot", "operands and result are matrices"),
@@ -41,6 +41,9 @@ const WITHOUT_RANK_0: [(&str, &str); 29] = [
     ("layer_norm", "operands and result have the axes of the normalization"),
     ("rms_norm", "operands and result have the axes of the normalization"),
     ("scaled_dot_product_attention", "operands and result are matrices"),
+    ("rnn", "operands and results have the axes of sequences and units"),
+    ("lstm", "operands and results have the axes of sequences and units"),
+    ("gru", "operands and results have the axes of sequences and units"),
     ("batch_norm", "operands and results have the axis of the channels"),
     ("batch_norm_inference", "operands and result have the axis of the channels"),
 ];

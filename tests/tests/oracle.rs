@@ -5,7 +5,7 @@ use graphc_optimizer::driver::Options;
 use graphc_tests::device::{Device, Reference};
 use graphc_tests::program::{Cpu, ReferenceProgram};
 use graphc_tests::vectors::scalar::{self, Tolerance};
-use graphc_tests::vectors::{case, convolution, ops};
+use graphc_tests::vectors::{case, listed, ops};
 
 fn report(failures: &[String]) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
@@ -47,23 +47,34 @@ fn operations_and_their_gradients() {
     report(&failures);
 }
 
-/// Every device runs `convolution.json` in both types. In f64 the tolerance is that of the ten digits in the
-/// file; in f32 sums of a few dozen products are off by some units in the last place, and Winograd's
-/// transforms by some more.
-#[test]
-fn convolutions_and_pools_and_their_gradients() {
+/// Every device runs the cases of a file in both types; `tolerances` are of the interpreter and of the CPU in f32.
+fn on_every_device(file: &str, least: usize, wide: f64, narrow: [f64; 2]) {
     let cpu = |threads| Cpu { threads, options: Options::default() };
     let (program, one, two) = (ReferenceProgram::default(), cpu(1), cpu(2));
-    let devices: [(&dyn Device, f64, f64); 4] =
-        [(&Reference, 1e-9, 1e-6), (&program, 1e-9, 1e-6), (&one, 1e-9, 4e-6), (&two, 1e-9, 4e-6)];
-    for (float, of) in [(DType::F64, 0), (DType::F32, 1)] {
-        let vectors = convolution::load(float).expect("the file is sound");
-        assert!(vectors.len() >= 150, "{} cases", vectors.len());
-        for (device, wide, narrow) in devices {
-            let tolerance = [wide, narrow][of];
+    let [exact, compiled] = narrow;
+    let devices: [(&dyn Device, f64); 4] =
+        [(&Reference, exact), (&program, exact), (&one, compiled), (&two, compiled)];
+    for float in [DType::F64, DType::F32] {
+        let vectors = listed::load(file, float).expect("the file is sound");
+        assert!(vectors.len() >= least, "{} cases", vectors.len());
+        for (device, narrow) in devices {
+            let tolerance = if float == DType::F64 { wide } else { narrow };
             let run = |v| case::mismatches(v, device, tolerance).unwrap_or_else(|e| vec![e.to_string()]);
             let failures: Vec<String> = vectors.iter().flat_map(run).collect();
             assert!(failures.is_empty(), "{} in {float}:\n{}", device.name(), failures.join("\n"));
         }
     }
+}
+
+/// In f64 the tolerance is that of the ten digits in the file; in f32 sums of a few dozen products are off by
+/// some units in the last place, and Winograd's transforms by some more.
+#[test]
+fn convolutions_and_pools_and_their_gradients() {
+    on_every_device("convolution.json", 150, 1e-9, [1e-6, 4e-6]);
+}
+
+/// In f64 the tolerance is that of the twelve digits in the file; in f32 errors go through the steps of a loop.
+#[test]
+fn recurrent_networks_attention_and_normalization_and_their_gradients() {
+    on_every_device("sequences.json", 100, 1e-11, [1e-5, 1e-5]);
 }

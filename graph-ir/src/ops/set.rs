@@ -154,6 +154,7 @@ op_set! {
         GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool, AdaptiveMaxPool, LocalResponseNorm, FeatureDropout,
         PadMode, Upsample, MaxUnpool, Call, CustomGradient, ReverseGradient, StraightThrough,
         LayerNorm, RmsNorm, Embedding, ScaledDotProductAttention,
+        Rnn, Lstm, Gru,
     }
 }
 

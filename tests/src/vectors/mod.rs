@@ -2,7 +2,7 @@
 //! any [`Device`](crate::device::Device) runs.
 
 pub mod case;
-pub mod convolution;
+pub mod listed;
 pub mod ops;
 pub mod scalar;
 

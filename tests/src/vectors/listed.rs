@@ -1,5 +1,5 @@
-//! `convolution.json`: results and gradients of the operations of convolutional networks, which are made
-//! by name and attributes from the list of operations.
+//! Results and gradients of operations that are made by name and attributes from the list of operations:
+//! `convolution.json` and `sequences.json`.
 
 use graphc_ir::error::{Error, Result};
 use graphc_ir::ops::Map;
@@ -13,11 +13,11 @@ use super::read;
 
 type Attrs = IndexMap<String, Value>;
 
-/// The cases of the file, with floats of this type.
+/// The cases of a file, with floats of this type.
 ///
 /// # Errors
 /// A file that cannot be read, or unknown operations and attributes.
-pub fn load(float: DType) -> Result<Vec<OpVector>> {
+pub fn load(file: &str, float: DType) -> Result<Vec<OpVector>> {
     let vector = |entry: &Entry<Attrs>| {
         let op = op(&entry.op, &entry.attrs)?;
         entry.vector(float, |b, ins| {
@@ -25,7 +25,7 @@ pub fn load(float: DType) -> Result<Vec<OpVector>> {
             Ok(entry.results().zip(b.op(op, &operands)?).collect())
         })
     };
-    let file = read::<File<Attrs>>("convolution.json")?;
+    let file = read::<File<Attrs>>(file)?;
     file.cases.iter().map(|e| vector(e).map_err(|x| x.at(&e.name))).collect()
 }
 
