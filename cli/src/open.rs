@@ -34,10 +34,22 @@ pub fn open(model: &Path, global: &Global) -> Result<Opened> {
     Ok(Opened { session: builder.build()?, load })
 }
 
-/// Gives state its values: those of `--state`, then those of `init` where there is none.
-pub fn set_state(session: &mut Session, args: &FeedArgs, global: &Global, terminal: &Terminal) -> Result<()> {
+/// Gives state its values: those of `--state`, then those of `init` where there is none; the latter only if the
+/// function, where one is given, reads such a variable.
+pub fn set_state(
+    session: &mut Session,
+    function: Option<&str>,
+    args: &FeedArgs,
+    global: &Global,
+    terminal: &Terminal,
+) -> Result<()> {
     for (name, value) in args.state_values(session.module(), session.dims(), global.seed)? {
         session.set_state(&name, value)?;
+    }
+    if let Some(function) = function
+        && session.unset_state_of(function)?.is_empty()
+    {
+        return Ok(());
     }
     let unset: Vec<String> = session.unset_state().iter().map(|n| format!("`{n}`")).collect();
     if unset.is_empty() {

@@ -48,7 +48,7 @@ const WARM_UP: f64 = 0.2;
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
     let Opened { mut session, load } = open::open(&args.model, global)?;
     let name = open::function_name(&session, args.function.as_deref())?;
-    open::set_state(&mut session, &args.feeds, global, terminal)?;
+    open::set_state(&mut session, Some(&name), &args.feeds, global, terminal)?;
     let feeds = args.feeds.feeds_or_random(&session, &name, global.seed, 1)?;
     let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let started = Instant::now();

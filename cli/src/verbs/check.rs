@@ -39,9 +39,9 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         terminal.warning(&format!("{}: {warning}", args.model.display()));
     }
     if global.json {
-        return terminal.print(&json(module, &entries));
+        return terminal.print(&json(&session, &entries));
     }
-    terminal.print(&text(&args.model.display().to_string(), module, &entries))
+    terminal.print(&text(&args.model.display().to_string(), &session, &entries))
 }
 
 /// Plans a function with the sizes that are given and the least ones for the others.
@@ -56,7 +56,8 @@ fn entry<'m>(session: &Session, name: &'m str, function: &'m Function) -> Result
     Ok(Entry { name, function, sizes, plan })
 }
 
-fn text(file: &str, module: &Module, entries: &[Entry<'_>]) -> String {
+fn text(file: &str, session: &Session, entries: &[Entry<'_>]) -> String {
+    let module = session.module();
     let producer =
         if module.producer.is_empty() { String::new() } else { format!(", by {}", module.producer) };
     let mut text = format!("{file}: a valid module{producer}\n");
@@ -65,8 +66,9 @@ fn text(file: &str, module: &Module, entries: &[Entry<'_>]) -> String {
     if !roles.is_empty() {
         let _ = writeln!(text, "state: {} ({})", readable(state_bytes(module)), roles.join(", "));
     }
+    let unset = session.unset_state();
     for s in &module.state {
-        let unset = if s.init.is_none() { ", without a value" } else { "" };
+        let unset = if unset.contains(&s.name.as_str()) { ", without a value" } else { "" };
         let _ = writeln!(text, "  {} {} {}{unset}", s.name, s.role.name(), s.ty);
     }
     for e in entries {
@@ -120,7 +122,8 @@ fn state_bytes(module: &Module) -> usize {
     module.state.iter().filter_map(bytes).sum()
 }
 
-fn json(module: &Module, entries: &[Entry<'_>]) -> String {
+fn json(session: &Session, entries: &[Entry<'_>]) -> String {
+    let (module, unset) = (session.module(), session.unset_state());
     object_document(Layout::Block, |o| {
         o.string("producer", &module.producer);
         o.array("state", Layout::Block, |a| {
@@ -129,7 +132,7 @@ fn json(module: &Module, entries: &[Entry<'_>]) -> String {
                     o.string("name", &s.name);
                     o.string("role", s.role.name());
                     o.string("type", &s.ty.to_string());
-                    o.bool("has_value", s.init.is_some());
+                    o.bool("has_value", !unset.contains(&s.name.as_str()));
                 });
             }
         });

@@ -67,7 +67,7 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
     let name = open::function_name(&session, args.function.as_deref())?;
     let known: Vec<String> = session.function(&name)?.outputs.iter().map(|o| o.name.clone()).collect();
     let files = destinations(args, &name, &known)?;
-    open::set_state(&mut session, &args.feeds, global, terminal)?;
+    open::set_state(&mut session, Some(&name), &args.feeds, global, terminal)?;
     let feeds = args.feeds.feeds(&session, &name, global.seed)?;
     let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let started = Instant::now();

@@ -76,7 +76,7 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
     if let Some(test) = &test {
         test.check_batches(record.batch)?;
     }
-    open::set_state(&mut session, &FeedArgs::default(), global, terminal)?;
+    open::set_state(&mut session, None, &FeedArgs::default(), global, terminal)?;
     let mut training =
         Training { args, session, data, test, marked, record, stop: stop_flag()?, saved: Instant::now() };
     training.run(global, terminal)

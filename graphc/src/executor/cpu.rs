@@ -14,7 +14,7 @@ use super::staged::{Prepare, Registry, Staged};
 use super::{Run, Source, StateAccess, failed, lower};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::session::{Sizes, feeds};
+use crate::session::{Fixed, Sizes, feeds};
 
 /// The threads, the instruction set, and what is computed from state alone.
 #[derive(Debug)]
@@ -24,15 +24,23 @@ pub(crate) struct Cpu {
     staged: Registry,
 }
 
+/// What a Program does with a state variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Nothing,
+    Reads,
+    Writes,
+}
+
 /// A function compiled for this CPU.
 #[derive(Debug)]
 pub(crate) struct Code {
     main: Executable,
     prepare: Option<Prepare>,
-    /// Whether the Program has a buffer for each state variable.
-    states: Vec<bool>,
-    /// Types of the state variables that it writes.
-    writes: Vec<(usize, Tensor)>,
+    /// How the Program uses each state variable.
+    states: Vec<Use>,
+    /// The state variables that it writes, with their types.
+    writes: Vec<(usize, Fixed)>,
     /// Workspaces of runs that ended; as many as ever ran at once.
     free: Mutex<Vec<Workspace>>,
     bytes: usize,
@@ -109,7 +117,9 @@ impl Code {
         match state {
             StateAccess::Shared(state) => {
                 let mut bound = bound;
-                for (i, value) in state.values().iter().enumerate().filter(|(i, _)| self.has_state(*i)) {
+                for (i, value) in
+                    state.values().iter().enumerate().filter(|(i, _)| self.usage(*i) != Use::Nothing)
+                {
                     if let Some(value) = value {
                         bound = bound.state(i, value.bytes()).map_err(ran)?;
                     }
@@ -118,10 +128,10 @@ impl Code {
             }
             StateAccess::Exclusive(state) => {
                 // What is assigned for the first time needs memory, which counts only if the run succeeds.
-                let fresh = |(i, _): &&(usize, Tensor)| state.get(*i).is_none();
-                let first: Vec<(usize, Tensor)> = self.writes.iter().filter(fresh).cloned().collect();
-                for (i, zeros) in &first {
-                    state.values_mut()[*i] = Some(zeros.clone());
+                let fresh = |(i, _): &&(usize, Fixed)| state.get(*i).is_none();
+                let first: Vec<&(usize, Fixed)> = self.writes.iter().filter(fresh).collect();
+                for (i, (dtype, shape)) in &first {
+                    state.values_mut()[*i] = Some(Arc::new(Tensor::zeros(*dtype, shape)));
                 }
                 let result = self.run_exclusively(bound, state.values_mut(), after);
                 match result {
@@ -136,19 +146,21 @@ impl Code {
     fn run_exclusively<'a>(
         &self,
         mut bound: Binding<'a>,
-        values: &'a mut [Option<Tensor>],
+        values: &'a mut [Option<Arc<Tensor>>],
         after: &mut dyn FnMut(usize),
     ) -> std::result::Result<(), RunError> {
-        for (i, value) in values.iter_mut().enumerate().filter(|(i, _)| self.has_state(*i)) {
-            if let Some(value) = value {
-                bound = bound.state_mut(i, value.bytes_mut())?;
-            }
+        for (i, value) in values.iter_mut().enumerate() {
+            bound = match (self.usage(i), value) {
+                (Use::Nothing, _) | (_, None) => bound,
+                (Use::Reads, Some(value)) => bound.state(i, value.bytes())?,
+                (Use::Writes, Some(value)) => bound.state_mut(i, Arc::make_mut(value).bytes_mut())?,
+            };
         }
         bound.run_observed(after)
     }
 
-    fn has_state(&self, i: usize) -> bool {
-        self.states.get(i).copied().unwrap_or(false)
+    fn usage(&self, i: usize) -> Use {
+        self.states.get(i).copied().unwrap_or(Use::Nothing)
     }
 }
 
@@ -174,20 +186,23 @@ fn bind<'a>(
     Ok(binding)
 }
 
-/// Which state variables a Program has buffers for, and zeros of the types of those that it writes.
-fn states(program: &Program) -> (Vec<bool>, Vec<(usize, Tensor)>) {
-    let (mut has, mut writes) = (Vec::new(), Vec::new());
+/// How a Program uses each state variable, and those that it writes with their types.
+fn states(program: &Program) -> (Vec<Use>, Vec<(usize, Fixed)>) {
+    let (mut uses, mut writes) = (Vec::new(), Vec::new());
     for (id, decl) in program.buffers.iter().enumerate() {
         let BufferKind::State(i) = decl.kind else { continue };
-        if has.len() <= i {
-            has.resize(i + 1, false);
+        if uses.len() <= i {
+            uses.resize(i + 1, Use::Nothing);
         }
-        has[i] = true;
+        if uses[i] == Use::Nothing {
+            uses[i] = Use::Reads;
+        }
         if program.steps.iter().flat_map(|s| &s.writes).any(|p| p.buffer.index() == id) {
-            writes.push((i, Tensor::zeros(decl.dtype, &decl.shape)));
+            uses[i] = Use::Writes;
+            writes.push((i, (decl.dtype, decl.shape.clone())));
         }
     }
-    (has, writes)
+    (uses, writes)
 }
 
 /// An error of a run: of the data, unless something was bound wrongly.

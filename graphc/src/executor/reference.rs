@@ -1,5 +1,7 @@
 //! The reference interpreter as a device.
 
+use std::sync::Arc;
+
 use graphc_ir::interp;
 use graphc_ir::{DType, Graph, Tensor};
 
@@ -24,7 +26,8 @@ pub(super) fn run(graph: &Graph, run: Run<'_>) -> Result<()> {
         .collect();
     // A variable without a value is not read: the session has checked that.
     let nothing = Tensor::zeros(DType::Bool, &[0]);
-    let values: Vec<&Tensor> = state.get().values().iter().map(|v| v.as_ref().unwrap_or(&nothing)).collect();
+    let values: Vec<&Tensor> =
+        state.get().values().iter().map(|v| v.as_deref().unwrap_or(&nothing)).collect();
     let mut results = interp::eval(graph, &inputs, &values).map_err(failed)?;
     let updates = results.split_off(outputs.len());
     for (output, result) in outputs.iter_mut().zip(results) {
@@ -32,7 +35,7 @@ pub(super) fn run(graph: &Graph, run: Run<'_>) -> Result<()> {
     }
     if let StateAccess::Exclusive(state) = state {
         for (i, value) in function.updates.iter().zip(updates) {
-            state.assign(*i, value);
+            state.assign(*i, Arc::new(value));
         }
     }
     Ok(())

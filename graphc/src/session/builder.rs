@@ -78,7 +78,7 @@ impl SessionBuilder {
     /// of range and for symbols that the module does not have, [`Error::Data`] for state that does not fit its
     /// type, and the errors of [`Session::init_missing`] if there is a seed.
     pub fn build(self) -> Result<Session> {
-        let SessionBuilder { module, device, threads, seed, dims, options } = self;
+        let SessionBuilder { mut module, device, threads, seed, dims, options } = self;
         let known = inspect::module_symbols(&module);
         if let Some((name, _)) = dims.iter().find(|(name, _)| !known.contains(name)) {
             let remedy = suggest(name, known.iter().map(String::as_str));
@@ -87,6 +87,8 @@ impl SessionBuilder {
         let dims = binding_of(dims.iter().map(|(n, size)| (n.as_str(), *size)), "the given dims")?;
         let executor = Executor::open(device, threads)?;
         let state = State::new(&module, dims)?;
+        // The session has them, so that assigning to them copies nothing.
+        module.state.iter_mut().for_each(|decl| decl.init = None);
         let mut session = Session {
             optimized: module.functions.iter().map(|_| OnceLock::new()).collect(),
             cache: Mutex::new(Cache::new(options.cache_bytes)),

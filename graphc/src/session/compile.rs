@@ -60,10 +60,17 @@ impl Session {
     ) -> Result<Source<'a>> {
         let outputs = &bound.results()[..function.outputs.len()];
         let fed = bound.inputs().iter().chain(outputs).filter_map(|v| memory::tensor_bytes(bound.ty(*v)));
-        let other_bytes = fed.fold(self.state.bytes(&self.module, binding), usize::saturating_add);
+        let other_bytes = fed.fold(self.state_bytes(function, binding), usize::saturating_add);
         let (options, memory_limit) = (&self.options, self.memory_limit);
         let optimized = self.optimized(name, index, function)?;
         Ok(Source { function, bound, optimized, binding, options, memory_limit, other_bytes })
+    }
+
+    /// Bytes of the state that is there while a function runs.
+    pub(super) fn state_bytes(&self, function: &Function, binding: &Binding) -> usize {
+        let reads = state_reads(function);
+        let used = |i: usize| reads.binary_search(&i).is_ok() || function.updates.contains(&i);
+        self.state.bytes(&self.module, used, binding)
     }
 
     /// The built graph with numbers for dims, all of whose values can exist.
@@ -91,7 +98,7 @@ impl Session {
 }
 
 /// State variables that a function's results depend on.
-fn state_reads(function: &Function) -> Vec<usize> {
+pub(super) fn state_reads(function: &Function) -> Vec<usize> {
     let graph = &function.graph;
     let live = graph.live_nodes();
     let mut reads: Vec<usize> = graph

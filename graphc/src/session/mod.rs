@@ -21,6 +21,7 @@ use crate::error::{Error, Result, names, suggest};
 use crate::executor::{Executor, Run, StateAccess};
 use crate::memory;
 use crate::options::{Device, Options};
+pub(crate) use cache::Fixed;
 use cache::{Cache, Specialization};
 use feeds::described;
 
@@ -73,7 +74,8 @@ impl Session {
         SessionBuilder::new(module)
     }
 
-    /// The module. Its state's initial values are those that it came with.
+    /// The module. Its state has no values here: the session has them, see [`Session::state`] and
+    /// [`Session::snapshot`].
     pub fn module(&self) -> &Module {
         &self.module
     }
@@ -192,12 +194,24 @@ impl Session {
     /// [`Error::Usage`] if there is no such variable, [`Error::Data`] if the value is not of its type.
     pub fn set_state(&mut self, name: &str, value: Tensor) -> Result<()> {
         let i = state::index(&self.module, name)?;
-        self.state.set(&self.module, i, value)
+        self.state.set(&self.module, i, Arc::new(value))
     }
 
     /// Names of the state variables without a value.
     pub fn unset_state(&self) -> Vec<&str> {
         self.state.unset(&self.module)
+    }
+
+    /// Names of the state variables without a value that a function reads.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no such function.
+    pub fn unset_state_of(&self, function: &str) -> Result<Vec<&str>> {
+        let reads = compile::state_reads(self.function(function)?).into_iter();
+        Ok(reads
+            .filter(|i| self.state.get(*i).is_none())
+            .map(|i| self.module.state[i].name.as_str())
+            .collect())
     }
 
     /// Sets all state anew: random keys from the seed, then the function `init`, if the module has one.
@@ -244,7 +258,7 @@ impl Session {
     pub fn snapshot(&self) -> Module {
         let mut module = self.module.clone();
         for (decl, value) in module.state.iter_mut().zip(self.state.values()) {
-            decl.init = value.clone().map(Arc::new);
+            decl.init.clone_from(value);
         }
         module
     }

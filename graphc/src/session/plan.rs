@@ -20,7 +20,7 @@ pub struct PlanInfo {
     pub arena_bytes: usize,
     /// Bytes of what is computed once from state and constants and kept.
     pub staged_bytes: usize,
-    /// Bytes of the state.
+    /// Bytes of the state that is there: what has a value, or what the function reads or assigns.
     pub state_bytes: usize,
     /// Steps of a run.
     pub steps: usize,
@@ -63,7 +63,7 @@ impl Session {
         let source = self.source(name, index, function, &bound, binding)?;
         let compiled = lower(&source, self.executor.target())?;
         let sizes = Sizes::of(&compiled);
-        let state_bytes = self.state.bytes(&self.module, binding);
+        let state_bytes = self.state_bytes(function, binding);
         let mut kernels = BTreeMap::new();
         for step in &compiled.main.steps {
             *kernels.entry(step.kind()).or_default() += 1;

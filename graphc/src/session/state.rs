@@ -1,5 +1,7 @@
 //! The state of a session: one value a variable, and how often each has changed.
 
+use std::sync::Arc;
+
 use graphc_ir::dim::{Binding, bind_shape};
 use graphc_ir::module::Module;
 use graphc_ir::random;
@@ -12,7 +14,7 @@ use crate::error::{Error, Result, suggest};
 /// The variables' values, by their position in the module.
 #[derive(Debug)]
 pub(crate) struct State {
-    values: Vec<Option<Tensor>>,
+    values: Vec<Option<Arc<Tensor>>>,
     /// Counts the assignments of each variable; what was computed from one holds for that count only.
     versions: Vec<u64>,
     /// The dims of the variables' types.
@@ -26,7 +28,7 @@ impl State {
         let mut state = State { values: vec![None; count], versions: vec![0; count], dims };
         for (i, decl) in module.state.iter().enumerate() {
             if let Some(value) = &decl.init {
-                state.set(module, i, (**value).clone())?;
+                state.set(module, i, value.clone())?;
             }
         }
         Ok(state)
@@ -39,16 +41,17 @@ impl State {
 
     /// A variable's value, if it has one.
     pub fn get(&self, i: usize) -> Option<&Tensor> {
-        self.values[i].as_ref()
+        self.values[i].as_deref()
     }
 
     /// All values.
-    pub fn values(&self) -> &[Option<Tensor>] {
+    pub fn values(&self) -> &[Option<Arc<Tensor>>] {
         &self.values
     }
 
-    /// All values, for a run that assigns some of them; it tells which by [`State::touch`].
-    pub fn values_mut(&mut self) -> &mut [Option<Tensor>] {
+    /// All values, for a run that assigns some of them; it tells which by [`State::touch`]. A value that
+    /// someone else holds too has to be copied before.
+    pub fn values_mut(&mut self) -> &mut [Option<Arc<Tensor>>] {
         &mut self.values
     }
 
@@ -63,7 +66,7 @@ impl State {
     }
 
     /// Assigns a value of the variable's type; the first one binds the type's dims for the session.
-    pub fn set(&mut self, module: &Module, i: usize, value: Tensor) -> Result<()> {
+    pub fn set(&mut self, module: &Module, i: usize, value: Arc<Tensor>) -> Result<()> {
         let decl = &module.state[i];
         let given =
             || format!("state variable `{}` is {}, but was given {}", decl.name, decl.ty, described(&value));
@@ -78,7 +81,7 @@ impl State {
     }
 
     /// Assigns the value that a function made, whose type is the variable's.
-    pub fn assign(&mut self, i: usize, value: Tensor) {
+    pub fn assign(&mut self, i: usize, value: Arc<Tensor>) {
         self.values[i] = Some(value);
         self.touch(i);
     }
@@ -96,19 +99,22 @@ impl State {
         for (i, decl) in module.state.iter().enumerate() {
             if decl.role == StateRole::Key && (all || self.values[i].is_none()) {
                 let key = random::threefry2x32(random::key(seed), [i as u32, 0]);
-                self.set(module, i, Tensor::from_slice(&[2], &key))?;
+                self.set(module, i, Arc::new(Tensor::from_slice(&[2], &key)))?;
             }
         }
         Ok(())
     }
 
-    /// Bytes of all variables, with or without a value, whose dims are known.
-    pub fn bytes(&self, module: &Module, binding: &Binding) -> usize {
+    /// Bytes of the variables that have a value, or get one by a run that uses the variables `used`, as far as
+    /// their dims are known.
+    pub fn bytes(&self, module: &Module, used: impl Fn(usize) -> bool, binding: &Binding) -> usize {
         let bytes = |decl: &StateDecl| {
             let shape = decl.ty.dims.iter().map(|d| d.bind_size(binding).ok()).collect::<Option<Vec<_>>>()?;
             element_count(&shape)?.checked_mul(decl.ty.dtype.size())
         };
-        module.state.iter().filter_map(bytes).fold(0, usize::saturating_add)
+        let there = |i: usize| self.values[i].is_some() || used(i);
+        let state = module.state.iter().enumerate().filter(|(i, _)| there(*i));
+        state.filter_map(|(_, decl)| bytes(decl)).fold(0, usize::saturating_add)
     }
 }
 

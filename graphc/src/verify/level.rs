@@ -76,9 +76,9 @@ impl Level {
         let inputs: Vec<Tensor> =
             function.inputs.iter().filter_map(|n| feeds::find(fed, n).cloned()).collect();
         // A variable without a value is not read, or the definition would have failed.
-        let missing = || Tensor::zeros(graphc_ir::DType::Bool, &[0]);
+        let missing = Tensor::zeros(graphc_ir::DType::Bool, &[0]);
         let mut values: Vec<Tensor> =
-            state.values().iter().map(|v| v.clone().unwrap_or_else(missing)).collect();
+            state.values().iter().map(|v| v.as_deref().unwrap_or(&missing).clone()).collect();
         if self == Level::Program {
             return program(function, &binding, &inputs, &mut values, options).map_err(|e| self.broken(&e));
         }
