@@ -25,11 +25,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="threads of every system (default 2)")
     parser.add_argument("--seconds", type=float, default=1.0, help="time of one turn of one system (default 1)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each system (default 7)")
+    parser.add_argument("--memory", action="store_true", help="compare resident memory instead of times (Linux)")
     parser.add_argument("--json", type=Path, help="also write the findings to this file")
     parser.add_argument("rows", nargs="*", help="rows to measure (default: all)")
     options = parser.parse_args()
     if options.env.resolve().is_relative_to(REPOSITORY):
         parser.error("--env must lie outside the repository")
+    if options.memory and options.json:
+        parser.error("--memory writes no --json")
     if options.threads < 1 or options.rounds < 1 or options.seconds <= 0:
         parser.error("--threads, --rounds and --seconds must be positive")
     return options
@@ -56,9 +59,11 @@ def build_graphc() -> Path:
 def main() -> int:
     options = arguments()
     graphc = options.graphc.resolve() if options.graphc else build_graphc()
-    command = [ensure_environment(options.env.resolve()), "-m", "harness.measure", "--graphc", graphc]
-    command += ["--threads", str(options.threads), "--seconds", str(options.seconds)]
-    command += ["--rounds", str(options.rounds), *options.rows]
+    program = "harness.memory" if options.memory else "harness.measure"
+    command = [ensure_environment(options.env.resolve()), "-m", program, "--graphc", graphc]
+    command += ["--threads", str(options.threads), "--seconds", str(options.seconds), *options.rows]
+    if not options.memory:
+        command += ["--rounds", str(options.rounds)]
     models = graphc.with_name("graphc-models")
     if models.exists():
         command += ["--models", models]

@@ -33,6 +33,7 @@ class Row(ABC):
     function: str  # its function to run
     output: str  # the output that is compared
     repeats: int  # how many runs in a row are compared, each committing its updates
+    exports: bool = False  # whether `export` writes an ONNX file, for the comparison of memory
     tolerance: float  # largest relative L2 error of one run's output against `reference`
 
     @abstractmethod
@@ -46,6 +47,10 @@ class Row(ABC):
     @abstractmethod
     def reference(self) -> tuple[Step, State]:
         """The computation in float64, by NumPy or PyTorch, and the state that its steps leave (none without updates)."""
+
+    def export(self, file: Path) -> None:
+        """Writes the function as an ONNX file, with the row's state."""
+        raise NotImplementedError(f"row {self.name} exports nothing")
 
     @abstractmethod
     def peers(self) -> Mapping[str, Callable[[], Step]]:

@@ -26,19 +26,23 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 class Graphc:
-    """The graphc binary over one row; its feeds and state lie as .npy files in `folder`."""
+    """The graphc binary over one row; its feeds and state lie as .npy files in `folder`.
+
+    Without the row's state the values of the module's own file are used.
+    """
 
     name = "graphc"
 
-    def __init__(self, binary: Path, module: Path, row: Row, threads: int, folder: Path) -> None:
+    def __init__(self, binary: Path, module: Path, row: Row, threads: int, folder: Path, with_state: bool = True) -> None:
         self.row = row
         self.folder = folder
         self.command = [str(binary)]
         self.arguments = [str(module), "--fn", row.function, "--threads", str(threads)]
         self.arguments += values("-i", row.feeds(), folder)
-        self.arguments += values("--state", row.state(), folder)
-        for name in zero_state(module, row.state()):
-            self.arguments += ["--state", f"{name}=zeros"]
+        if with_state:
+            self.arguments += values("--state", row.state(), folder)
+            for name in zero_state(module, row.state()):
+                self.arguments += ["--state", f"{name}=zeros"]
         self.environment = thread_environment(threads)
 
     def measure(self, seconds: float) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Resnet18(Row):
     title = "inference by ResNet-18, one image of 224x224, f32"
     module = "resnet18"
     on_demand = True
+    exports = True
     function = "predict"
     output = "logits"
     repeats = 2
@@ -75,14 +77,19 @@ class Resnet18(Row):
 
         return step
 
+    def export(self, file: Path | io.BytesIO) -> None:
+        import torch
+
+        x = torch.from_numpy(self.feeds()["x"])
+        names = {"input_names": ["x"], "output_names": ["logits"]}
+        torch.onnx.export(self._module(torch.float32), (x,), file, dynamo=False, **names)
+
     def _onnxruntime(self) -> Step:
         import onnxruntime
-        import torch
 
         x = self.feeds()["x"]
         file = io.BytesIO()
-        names = {"input_names": ["x"], "output_names": ["logits"]}
-        torch.onnx.export(self._module(torch.float32), (torch.from_numpy(x),), file, dynamo=False, **names)
+        self.export(file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
         session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
