@@ -10,7 +10,8 @@ mod peak;
 use std::error::Error;
 use std::hint::black_box;
 
-use graphc_cpu::conv_grad::{self, Geometry, Pixels, Problem, conv_filter_grad};
+use graphc_cpu::Geometry;
+use graphc_cpu::conv_grad::{self, Pixels, Problem, conv_filter_grad};
 use graphc_cpu::gemm::{Epilogue, Output};
 use graphc_cpu::isa::{FlushDenormals, Isa};
 use graphc_cpu::memory::Block;
@@ -178,14 +179,13 @@ fn depthwise(pool: &Pool, isa: Isa, layer: &Layer, way: Way, name: &str) -> Resu
 fn pooling(pool: &Pool, isa: Isa, way: &str) -> Result<()> {
     let channels = 64;
     let sizes = |size| [1, size, size];
-    let geometry = window::Geometry {
+    let geometry = Geometry {
         input: sizes(112),
         output: sizes(56),
         kernel: sizes(3),
         stride: [1, 2, 2],
         dilation: [1; 3],
-        pad_lo: [0, 1, 1],
-        pad_hi: [0, 1, 1],
+        pad: [0, 1, 1],
     };
     let problem = window::Problem { geometry, images: 1, channels };
     let (mut x, mut c) = (filled(112 * 112 * channels)?, filled(112 * 112 * channels)?);
@@ -210,7 +210,7 @@ fn pooling(pool: &Pool, isa: Isa, way: &str) -> Result<()> {
                     window::window_scatter(pool, isa, &problem, g, winner, &epilogue, scratch)
                 }
                 _ => {
-                    let divisor = window::Divisor::WithPadding;
+                    let divisor = window::Divisor::WithPadding([0, 1, 1]);
                     window::avg_pool(pool, isa, &problem, divisor, images, &epilogue, scratch)
                 }
             }

@@ -7,8 +7,9 @@
 use std::error::Error;
 use std::hint::black_box;
 
+use graphc_cpu::Geometry;
 use graphc_cpu::conv::{
-    FilterSource, Geometry, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
+    FilterSource, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
 };
 use graphc_cpu::gemm::{Element, Epilogue, Output};
 use graphc_cpu::isa::{FlushDenormals, ISA_VARIABLE, Isa};
@@ -42,7 +43,6 @@ impl Layer {
             stride: [1, stride, stride],
             dilation: [1; 3],
             pad: [0, kernel / 2, kernel / 2],
-            transposed: false,
         };
         Layer { name, problem: problem(images, cin, cout, geometry) }
     }
@@ -51,13 +51,12 @@ impl Layer {
     fn gradient(self, name: &'static str) -> Layer {
         let Problem { images, cin, cout, mut geometry, .. } = self.problem;
         (geometry.input, geometry.output) = (geometry.output, geometry.input);
-        geometry.transposed = true;
-        Layer { name, problem: problem(images, cout, cin, geometry) }
+        Layer { name, problem: Problem { transposed: true, ..problem(images, cout, cin, geometry) } }
     }
 
     fn flops(&self) -> f64 {
-        let Problem { images, cin, cout, geometry, .. } = self.problem;
-        let windows = if geometry.transposed { geometry.input } else { geometry.output };
+        let Problem { images, cin, cout, geometry, transposed, .. } = self.problem;
+        let windows = if transposed { geometry.input } else { geometry.output };
         let windows: usize = windows.into_iter().product();
         2.0 * (images * windows * geometry.taps() * cin * cout) as f64
     }
@@ -71,6 +70,7 @@ fn problem(images: usize, cin: usize, cout: usize, geometry: Geometry) -> Proble
         cin,
         cout,
         geometry,
+        transposed: false,
         image_stride: depth * height * width * cin,
         pixel_strides: [height * width * cin, width * cin, cin],
     }
@@ -140,7 +140,7 @@ fn by_winograd<T: Element + From<u8>>(pool: &Pool, isa: Isa, layer: &Layer) -> R
     let source = source(&problem, values.as_ptr().cast::<T>());
     let mut filters = Block::new(winograd::packed_filters_len::<T>(isa, cin, cout) * size_of::<T>())?;
     // SAFETY: as in `direct`.
-    unsafe { winograd::pack_filters(isa, &source, geometry.transposed, filters.as_mut_ptr().cast::<T>()) };
+    unsafe { winograd::pack_filters(isa, &source, problem.transposed, filters.as_mut_ptr().cast::<T>()) };
     let scratch = winograd::scratch_bytes::<T>(isa, &problem, pool.threads());
     measure::<T>(pool, isa, layer, "Winograd", scratch, |x, epilogue, scratch| {
         let filters = filters.as_ptr().cast::<T>();
@@ -180,7 +180,7 @@ fn measure<T: Element + From<u8>>(
     let mut c = Block::new(images * geometry.pixels() * cout * size_of::<T>())?;
     let mut scratch = Block::new(scratch)?;
     let output = Output { c: c.as_mut_ptr().cast::<T>(), row_stride: cout, batch_stride: 0 };
-    let epilogue = if geometry.transposed {
+    let epilogue = if layer.problem.transposed {
         Epilogue::Store(output)
     } else {
         Epilogue::BiasRelu(output, bias.as_ptr().cast())

@@ -3,8 +3,10 @@
 pub mod conv;
 pub mod conv_grad;
 pub mod depthwise;
+mod error;
 mod exec;
 pub mod gemm;
+mod geometry;
 pub mod isa;
 pub mod memory;
 mod nest;
@@ -14,5 +16,7 @@ mod target;
 mod tile;
 pub mod window;
 
+pub use error::KernelError;
 pub use exec::{Binding, CpuOptions, Executable, Role, RunError, Workspace};
+pub use geometry::Geometry;
 pub use target::CpuTarget;

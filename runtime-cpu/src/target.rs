@@ -34,7 +34,7 @@ impl Target for CpuTarget {
             Kernel::Dot(dot) => dot,
             Kernel::Conv(conv) if staged => {
                 let dtype = program.buffer(step.reads[1].buffer).dtype;
-                return filter_form(self.machine, conv, dtype).unwrap_or(Form::Dense);
+                return filter_form(self.machine, program, conv, dtype).unwrap_or(Form::Dense);
             }
             _ => return Form::Dense,
         };

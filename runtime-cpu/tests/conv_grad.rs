@@ -2,9 +2,9 @@
 
 mod support;
 
-use graphc_cpu::conv_grad::{
-    ConvGradError, Element, Geometry, Pixels, Problem, conv_filter_grad, scratch_bytes,
-};
+use graphc_cpu::Geometry;
+use graphc_cpu::KernelError;
+use graphc_cpu::conv_grad::{Element, Pixels, Problem, conv_filter_grad, scratch_bytes};
 use graphc_cpu::gemm::{BLOCK_ROWS, Epilogue, Output, TileCtx, block_columns};
 use graphc_cpu::isa::Isa;
 use graphc_cpu::memory::Block;
@@ -93,7 +93,7 @@ fn compute<T: Float + Element>(
     isa: Isa,
     case: &Case,
     operands: &Operands<T>,
-) -> Result<Vec<T>, ConvGradError> {
+) -> Result<Vec<T>, KernelError> {
     let problem = case.problem();
     let (rows, row_stride) = (problem.rows(), case.row_stride());
     let mut c = vec![T::from_f64(UNTOUCHED); case.groups * rows * row_stride];
@@ -355,7 +355,7 @@ fn scratch_that_is_too_small_is_an_error() {
     let result =
         unsafe { conv_filter_grad(&serial(), Isa::Portable, &problem, x, dy, &epilogue, &mut scratch) };
     let error = result.unwrap_err();
-    assert!(matches!(error, ConvGradError::Scratch { needed: n, given } if n == needed && given == n - 1));
+    assert!(matches!(error, KernelError::Scratch { needed: n, given, .. } if n == needed && given == n - 1));
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 mod support;
 
-use graphc_cpu::conv_grad::{Geometry, Pixels};
+use graphc_cpu::Geometry;
+use graphc_cpu::KernelError;
+use graphc_cpu::conv_grad::Pixels;
 use graphc_cpu::depthwise::{
-    DepthwiseError, Element, Problem, filter_grad, filter_grad_scratch_bytes, forward, input_grad,
-    scratch_bytes,
+    Element, Problem, filter_grad, filter_grad_scratch_bytes, forward, input_grad, scratch_bytes,
 };
 use graphc_cpu::gemm::{BLOCK_ROWS, Epilogue, Output, TileCtx, block_columns};
 use graphc_cpu::isa::Isa;
@@ -95,7 +96,7 @@ fn run<T: Float>(
     case: &Case,
     rows: usize,
     bytes: usize,
-    function: impl FnOnce(&Epilogue<'_, T>, &mut [u8]) -> Result<(), DepthwiseError>,
+    function: impl FnOnce(&Epilogue<'_, T>, &mut [u8]) -> Result<(), KernelError>,
 ) -> Vec<T> {
     let row_stride = case.channels + case.gap;
     let mut c = vec![T::from_f64(UNTOUCHED); rows * row_stride];
@@ -342,12 +343,12 @@ fn failures_are_errors() {
     assert!(error.to_string().contains("no more"));
     let short = &mut scratch[..given];
     let error = unsafe { input_grad(&pool, isa, &problem, dy, w, &epilogue, short).unwrap_err() };
-    assert!(matches!(error, DepthwiseError::Scratch { given: g, .. } if g == given));
+    assert!(matches!(error, KernelError::Scratch { given: g, .. } if g == given));
     let mut scratch = vec![0u8; filter_grad_scratch_bytes::<f32>(isa, &problem, 2)];
     let error = unsafe { filter_grad(&pool, isa, &problem, x, dy, &epilogue, &mut scratch).unwrap_err() };
     assert!(error.to_string().contains("no more"));
     let given = scratch.len() - 1;
     let short = &mut scratch[..given];
     let error = unsafe { filter_grad(&pool, isa, &problem, x, dy, &epilogue, short).unwrap_err() };
-    assert!(matches!(error, DepthwiseError::Scratch { given: g, .. } if g == given));
+    assert!(matches!(error, KernelError::Scratch { given: g, .. } if g == given));
 }

@@ -4,9 +4,10 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use graphc_cpu::KernelError;
 use graphc_cpu::gemm::{
-    ALayout, BLOCK_ROWS, BLayout, Epilogue, GemmError, Output, PackSource, Problem, block_columns, gemm,
-    pack_b, pack_b_parallel, packed_len, scratch_bytes,
+    ALayout, BLOCK_ROWS, BLayout, Epilogue, Output, PackSource, Problem, block_columns, gemm, pack_b,
+    pack_b_parallel, packed_len, scratch_bytes,
 };
 use graphc_cpu::isa::Isa;
 use graphc_cpu::memory::Block;
@@ -122,7 +123,7 @@ fn compute<T: Float>(
     isa: Isa,
     case: &Case,
     operands: &Operands<T>,
-) -> Result<Vec<T>, GemmError> {
+) -> Result<Vec<T>, KernelError> {
     let Case { m, n, k, batch, .. } = *case;
     let row_stride = n + case.gap;
     let mut c = vec![T::from_f64(UNTOUCHED); batch * m * row_stride];
@@ -406,7 +407,9 @@ fn scratch_that_is_too_small_is_an_error() {
         let (a, b) = (zeros.as_ptr(), zeros.as_ptr());
         gemm(&serial(), Isa::Portable, &problem, a, b, &Epilogue::Store(output), &mut scratch).unwrap_err()
     };
-    assert!(matches!(error, GemmError::Scratch { needed: n, given } if n == needed && given == needed - 1));
+    assert!(
+        matches!(error, KernelError::Scratch { needed: n, given, .. } if n == needed && given == needed - 1)
+    );
 }
 
 #[test]

@@ -2,14 +2,16 @@
 
 mod support;
 
+use graphc_cpu::Geometry;
+use graphc_cpu::KernelError;
 use graphc_cpu::conv_grad::Pixels;
 use graphc_cpu::gemm::{BLOCK_ROWS, Epilogue, Output, TileCtx, block_columns};
 use graphc_cpu::isa::Isa;
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
 use graphc_cpu::window::{
-    Divisor, Element, Geometry, Images, Problem, WindowError, avg_pool, avg_pool_grad, max_pool,
-    scratch_bytes, window_gather, window_scatter,
+    Divisor, Element, Images, Problem, avg_pool, avg_pool_grad, max_pool, scratch_bytes, window_gather,
+    window_scatter,
 };
 use support::{Float, Numbers, UNTOUCHED, meets, offset, positions, strides};
 
@@ -53,10 +55,9 @@ impl Case {
             kernel: of(|dim| dim.2),
             stride: of(|dim| dim.3),
             dilation: of(|dim| dim.4),
-            pad_lo: of(|dim| dim.5),
-            pad_hi: of(|dim| dim.6),
+            pad: of(|dim| dim.5),
         };
-        let (divisor, finish) = (Divisor::WithPadding, Finish::Store);
+        let (divisor, finish) = (Divisor::WithPadding(of(|dim| dim.6)), Finish::Store);
         Case { geometry, images: 1, channels, gap: 0, divisor, finish }
     }
 
@@ -71,16 +72,16 @@ impl Case {
 
     /// The input position of an offset in a window, unless it is padding.
     fn at(&self, window: [usize; 3], tap: [usize; 3]) -> Option<[usize; 3]> {
-        let Geometry { input, stride, dilation, pad_lo, .. } = self.geometry;
-        meets(window, tap, (stride, dilation, pad_lo), input)
+        let Geometry { input, stride, dilation, pad, .. } = self.geometry;
+        meets(window, tap, (stride, dilation, pad), input)
     }
 
     fn count(&self, window: [usize; 3]) -> f64 {
-        let Geometry { input, kernel, stride, dilation, pad_lo, pad_hi, .. } = self.geometry;
+        let Geometry { input, kernel, stride, dilation, pad, .. } = self.geometry;
         let counted = |tap: &[usize; 3]| match self.divisor {
             Divisor::Elements => self.at(window, *tap).is_some(),
-            Divisor::WithPadding => (0..3).all(|dim| {
-                window[dim] * stride[dim] + tap[dim] * dilation[dim] < pad_lo[dim] + input[dim] + pad_hi[dim]
+            Divisor::WithPadding(after) => (0..3).all(|dim| {
+                window[dim] * stride[dim] + tap[dim] * dilation[dim] < pad[dim] + input[dim] + after[dim]
             }),
         };
         positions(kernel).filter(counted).count().max(1) as f64
@@ -148,7 +149,7 @@ fn run<T: Float + Element>(
     isa: Isa,
     case: &Case,
     sizes: [usize; 3],
-    function: impl FnOnce(&Epilogue<'_, T>, &mut [u8]) -> Result<(), WindowError>,
+    function: impl FnOnce(&Epilogue<'_, T>, &mut [u8]) -> Result<(), KernelError>,
 ) -> Vec<T> {
     let row_stride = case.channels + case.gap;
     let rows = case.images * sizes.iter().product::<usize>();
@@ -316,10 +317,11 @@ fn random_geometries() {
         };
         let mut dims = [draw(&mut numbers), draw(&mut numbers), draw(&mut numbers)];
         dims[..round % 3].fill(ONE);
+        let after = dims.map(|dim| dim.6);
         let case = Case {
             images: 1 + numbers.below(2),
             gap: numbers.pick(&[0, 3]),
-            divisor: numbers.pick(&[Divisor::WithPadding, Divisor::Elements]),
+            divisor: numbers.pick(&[Divisor::WithPadding(after), Divisor::Elements]),
             finish: numbers.pick(&FINISHES),
             ..Case::new(dims, numbers.pick(&[1, 3, 8, 19, 40]))
         };
@@ -355,7 +357,7 @@ fn empty_images_and_results() {
             check::<f32>(&pool, isa, &Case { finish, ..Case::new(dims, 0) });
             // Windows in padding alone.
             let empty = [ONE, dim(0, 2, 1, 1, 1, 1), dim(4, 3, 1, 1, 1, 1)];
-            for divisor in [Divisor::WithPadding, Divisor::Elements] {
+            for divisor in [Divisor::WithPadding([0, 1, 1]), Divisor::Elements] {
                 check::<f32>(&pool, isa, &Case { finish, divisor, ..Case::new(empty, 5) });
             }
         }
@@ -421,7 +423,7 @@ fn means_count_what_they_should() {
     let case = Case::new([ONE, ONE, (4, 3, 3, 2, 1, 1, 1)], 1);
     let x = [1.0f64, 2.0, 3.0, 4.0];
     for (divisor, expected) in [
-        (Divisor::WithPadding, [3.0 / 3.0, 9.0 / 3.0, 4.0 / 2.0]),
+        (Divisor::WithPadding([0, 0, 1]), [3.0 / 3.0, 9.0 / 3.0, 4.0 / 2.0]),
         (Divisor::Elements, [3.0 / 2.0, 9.0 / 3.0, 4.0 / 1.0]),
     ] {
         let images = Images { data: x.as_ptr(), pixels: case.pixels([1, 1, 4]) };
@@ -447,5 +449,5 @@ fn failures_are_errors() {
     };
     assert!(mean(&mut scratch).to_string().contains("no more"));
     let given = scratch.len() - 1;
-    assert!(matches!(mean(&mut scratch[..given]), WindowError::Scratch { given: g, .. } if g == given));
+    assert!(matches!(mean(&mut scratch[..given]), KernelError::Scratch { given: g, .. } if g == given));
 }

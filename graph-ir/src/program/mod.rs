@@ -142,7 +142,8 @@ pub struct Choice {
     pub algo: &'static str,
     /// Bytes of scratch memory that it needs.
     pub scratch_bytes: usize,
-    /// Error against exact arithmetic, as a multiple of the direct algorithm's.
+    /// Bound of the error against exact arithmetic, as a multiple of that of sums in the same type that add one product,
+    /// or term, after the other; 0 if only the result is rounded.
     pub error_class: f32,
 }
 

@@ -18,6 +18,17 @@ pub fn is_anchor(op: &Op) -> bool {
     )
 }
 
+/// Whether an anchor's epilogue may fold its result down to one value a column: the kernels that go over their rows
+/// block by block, all columns of a kind together.
+pub fn folds_rows(op: &Op) -> bool {
+    match op {
+        Op::Dot(_) => true,
+        Op::Conv(o) => o.groups == 1,
+        Op::ConvInputGrad(o) => o.groups == 1,
+        _ => false,
+    }
+}
+
 /// The order in which a kernel iterates over the axes of an anchor's result: the last one is its column.
 pub fn order(op: &Op, rank: usize) -> Vec<usize> {
     let image = |layout| images(layout, rank);

@@ -1,12 +1,12 @@
 //! The iteration domain of a set of nodes: which dims of which values are the same axis, which axes
 //! are rows and which columns, and whether one sweep over the domain can compute them all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
 use graphc_ir::ops::Op;
 
-use super::anchor::order;
+use super::anchor::{folds_rows, order};
 
 /// Axes of a domain as a bit set.
 pub type AxisSet = u64;
@@ -376,7 +376,8 @@ fn check_sweep(
     Ok(())
 }
 
-/// Checks an epilogue: elementwise work that gives whole results, no folds.
+/// Checks an epilogue: elementwise work that gives whole results, and folds of all rows, whose results are one a
+/// column or one in all, as is what follows them.
 fn check_epilogue(
     graph: &Graph,
     members: &[NodeId],
@@ -385,18 +386,38 @@ fn check_epilogue(
     stored: &dyn Fn(ValueId) -> bool,
 ) -> Result<(), Rejected> {
     let wide = domain.sizes.iter().enumerate().filter(|(_, s)| **s != 1).fold(0, |s, (a, _)| s | 1 << a);
+    let (rows, cols) = (wide & !domain.cols, wide & domain.cols);
     let first = graph.node(anchor).out(0);
+    let mut post: BTreeSet<ValueId> = BTreeSet::new();
     for id in members.iter().filter(|id| **id != anchor) {
         let node = graph.node(*id);
         let elementwise = matches!(node.op, Op::Map(_) | Op::Cast(_) | Op::Const(_) | Op::Iota(_));
-        if !elementwise && !renames_axes(graph, node) {
+        let folds = fold_axes(&node.op).is_some() && folds_rows(&graph.node(anchor).op);
+        if !elementwise && !folds && !renames_axes(graph, node) {
             return Err("only elementwise work may follow a kernel");
         }
         if node.ins.iter().any(|v| graph.value(*v).node == anchor && *v != first) {
             return Err("a pool's winners are stored, not worked on");
         }
-        if node.outs().any(|o| stored(o) && domain.set(o) != wide) {
-            return Err("an epilogue gives whole results");
+        let mut after = node.ins.iter().any(|v| post.contains(v));
+        if folds {
+            if after || rows == 0 || domain.set(node.ins[0]) != wide || domain.set(node.out(0)) != cols {
+                return Err("an epilogue folds whole results down their columns, once");
+            }
+            after = true;
+        }
+        for o in node.outs() {
+            let set = domain.set(o);
+            if after && set & rows != 0 {
+                return Err("the result of a fold down the columns would return to the rows");
+            }
+            // What belongs to no fold would be stored once for each block of rows.
+            if stored(o) && set != wide && !(after && set == cols) {
+                return Err("an epilogue gives whole results");
+            }
+            if after {
+                post.insert(o);
+            }
         }
     }
     Ok(())

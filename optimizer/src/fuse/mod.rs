@@ -381,11 +381,29 @@ fn group<'g>(
                 }),
             }
         }
+        if fold_axes(&node.op).is_some() {
+            join_kernel(&mut clusters, home);
+        }
     }
     if options.enabled {
         merge_siblings(&mut clusters);
     }
     Ok(clusters)
+}
+
+/// Merges a cluster of folds, with the work before them, into the latest kernel that makes an operand of theirs: they
+/// are then folded while the kernel's results are hot.
+fn join_kernel(clusters: &mut Clusters<'_>, home: usize) {
+    let producers = |id: &NodeId| clusters.producers(*id);
+    let mut kernels: Vec<usize> = clusters.cluster(home).members.iter().flat_map(producers).collect();
+    kernels.retain(|c| *c != home && clusters.cluster(*c).anchor.is_some());
+    kernels.sort_unstable_by_key(|c| std::cmp::Reverse(clusters.cluster(*c).anchor));
+    kernels.dedup();
+    for c in kernels {
+        if clusters.cluster(home).anchor.is_some() || clusters.merge(c, home).is_ok() {
+            return;
+        }
+    }
 }
 
 /// Merges clusters over one domain that read the same value: one pass over it instead of two.

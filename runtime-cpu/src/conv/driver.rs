@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::Problem;
 use super::kernels::Kernels;
-use super::microkernel::{Sums, Tap};
+use super::microkernel::{SharedTap, Sums, Tap};
 use super::plan::{Plan, Taps, is_empty, plan};
 use super::reach::{self, Reach};
-use super::table::{ClassTap, ClassTaps, Made, RowTile, Tables};
-use crate::gemm::{self, BLOCK_ROWS, Element, Epilogue, GemmError, Sink, TileCtx, finish_block, gemm};
+use super::table::{ClassTaps, Made, RowTile, Tables};
+use crate::KernelError;
+use crate::gemm::{self, BLOCK_ROWS, Element, Epilogue, RowBlocks, Sink, TileCtx, finish_block, gemm};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, share};
@@ -21,6 +22,9 @@ struct Run<'a, T: Element> {
     /// How many images, and the output pixels before them.
     images: usize,
     pixels_before: usize,
+    /// Which set of images, and the blocks of all.
+    set: usize,
+    row_blocks: RowBlocks,
     x: *const T,
     filters: *const T,
     sink: &'a Sink<'a, T>,
@@ -44,7 +48,7 @@ pub unsafe fn conv<T: Element>(
     filters: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), GemmError> {
+) -> Result<(), KernelError> {
     if is_empty(problem) {
         return Ok(());
     }
@@ -56,9 +60,7 @@ pub unsafe fn conv<T: Element>(
         Plan::Taps(plan) => plan,
     };
     let needed = plan.scratch_bytes();
-    if scratch.len() < needed {
-        return Err(GemmError::Scratch { needed, given: scratch.len() });
-    }
+    KernelError::check_scratch("a convolution", needed, scratch.len())?;
     let scratch = scratch.as_mut_ptr();
     let shared = scratch.wrapping_add(scratch.align_offset(ALIGNMENT));
     let sink = &Sink::new(epilogue);
@@ -78,6 +80,8 @@ pub unsafe fn conv<T: Element>(
             plan: &plan,
             images,
             pixels_before: first * problem.geometry.pixels(),
+            set: first / at_a_time,
+            row_blocks: plan.row_blocks(problem.images),
             x,
             filters,
             sink,
@@ -93,7 +97,7 @@ pub unsafe fn conv<T: Element>(
 struct Scratch<'a, T> {
     tables: Tables<'a, T>,
     sums: *mut T,
-    class_taps: &'a mut [ClassTap],
+    class_taps: ClassTaps<'a>,
     tiles: &'a mut [RowTile],
     table: &'a mut [Tap<T>],
 }
@@ -128,7 +132,7 @@ impl<T: Element> Run<'_, T> {
         let columns = self.tile.columns;
         let panels = share(cout.div_ceil(columns), split.columns, by_columns);
         // Whole blocks, so that how many threads there are does not change which tiles there are.
-        let blocks = share(self.plan.blocks(self.images), split.rows, by_rows);
+        let blocks = self.sink.share(self.plan.blocks(self.images), split.rows, by_rows);
         if blocks.is_empty() || panels.is_empty() {
             return;
         }
@@ -149,7 +153,7 @@ impl<T: Element> Run<'_, T> {
     /// # Safety
     /// `scratch` is aligned and has a part's bytes, and nothing else uses them.
     unsafe fn scratch<'b>(&'b self, scratch: *mut u8) -> Scratch<'b, T> {
-        let Problem { cin, geometry, .. } = &self.plan.problem;
+        let Problem { cin, geometry, transposed, .. } = &self.plan.problem;
         let regions = self.plan.each;
         let zeros = scratch;
         let reaches = zeros.wrapping_add(regions.zeros);
@@ -165,7 +169,7 @@ impl<T: Element> Run<'_, T> {
             let mut classes = [0; 3];
             let filled = [0, 1, 2].map(|dim| {
                 let (own, others) = std::mem::take(&mut left).split_at_mut(geometry.output[dim]);
-                classes[dim] = reach::fill(geometry, dim, own);
+                classes[dim] = reach::fill(geometry, *transposed, dim, own);
                 left = others;
                 &*own
             });
@@ -173,7 +177,10 @@ impl<T: Element> Run<'_, T> {
             Scratch {
                 tables: Tables::new(&self.plan.problem, self.tile.rows, filled, classes, zeros),
                 sums: sums.cast(),
-                class_taps: slice(class_taps, regions.class_taps),
+                class_taps: ClassTaps::new(
+                    slice::<SharedTap>(class_taps, regions.class_taps),
+                    geometry.taps(),
+                ),
                 tiles: slice(tiles, regions.tiles),
                 table: slice(table, regions.table),
             }
@@ -199,7 +206,6 @@ impl<T: Element> Run<'_, T> {
         let all_rows = self.images * geometry.pixels();
         let mut blocks = [Block::default(); super::plan::MAX_GROUP];
         let blocks = &mut blocks[..of_group.len()];
-        let mut class_taps = ClassTaps::new(scratch.class_taps);
         let mut first_tap = 0;
         for ((index, block), tiles) in
             of_group.zip(blocks.iter_mut()).zip(scratch.tiles.chunks_exact_mut(BLOCK_ROWS))
@@ -207,7 +213,7 @@ impl<T: Element> Run<'_, T> {
             let row0 = index * BLOCK_ROWS;
             let rows = BLOCK_ROWS.min(all_rows - row0);
             let table = &mut scratch.table[first_tap..];
-            let made = scratch.tables.block(x, row0, rows, &mut class_taps, tiles, table);
+            let made = scratch.tables.block(x, row0, rows, &mut scratch.class_taps, tiles, table);
             *block = Block { row0, rows, made, first_tap };
             first_tap += made.taps;
         }
@@ -230,8 +236,8 @@ impl<T: Element> Run<'_, T> {
                     let table = &scratch.table[block.first_tap..];
                     // SAFETY: rows of the block, and the panel's columns.
                     unsafe {
-                        let tiles = &tiles[..block.made.tiles];
-                        self.block(block, tiles, table, &panel, k_block, sums, thread);
+                        let tiles = (&tiles[..block.made.tiles], table, &*scratch.class_taps.list);
+                        self.block(block, tiles, &panel, k_block, sums, thread);
                     }
                 }
             }
@@ -242,12 +248,10 @@ impl<T: Element> Run<'_, T> {
     ///
     /// # Safety
     /// As for [`Run::part`]; the tiles and the table are those of the block, and the sums have its room.
-    #[expect(clippy::too_many_arguments, reason = "they are the indices of one loop nest")]
     unsafe fn block(
         &self,
         block: &Block,
-        tiles: &[RowTile],
-        table: &[Tap<T>],
+        (tiles, table, class_taps): (&[RowTile], &[Tap<T>], &[SharedTap]),
         panel: &Panel<T>,
         k_block: usize,
         sums: *mut T,
@@ -266,15 +270,20 @@ impl<T: Element> Run<'_, T> {
         let last = k_block + 1 == k_blocks;
         let tile_by_tile = last && block.made.in_order && matches!(self.sink, Sink::Output { .. });
         for tile in tiles {
-            let mut taps = &table[tile.first_tap..tile.first_tap + tile.taps];
+            let mut range = 0..tile.taps;
+            let mut taps = &table[tile.first_tap..];
+            let shared = tile.shared.map(|first| &class_taps[first..]);
             if k_blocks > 1 {
-                let start = taps.partition_point(|tap| tap.step < first_step);
-                let end = taps.partition_point(|tap| tap.step < end_step);
-                taps = &taps[start..end];
+                let step = |i: usize| shared.map_or_else(|| taps[i].step, |shared| shared[i].step);
+                range = below(tile.taps, first_step, step)..below(tile.taps, end_step, step);
+            }
+            if shared.is_none() {
+                taps = &taps[range.start..];
             }
             let job = Sums {
                 taps: taps.as_ptr(),
-                count: taps.len(),
+                shared: shared.map_or(std::ptr::null(), |shared| shared[range.start..].as_ptr()),
+                count: range.len(),
                 channel,
                 channels,
                 panel: panel.filters,
@@ -285,7 +294,7 @@ impl<T: Element> Run<'_, T> {
             };
             // SAFETY: the caller's promise; pointers of the table are to a row's channels or to zeros.
             unsafe {
-                self.kernels.sums[tile.rows - 1][vectors - 1](&job);
+                self.kernels.sums[tile.rows - 1][vectors - 1][usize::from(shared.is_some())](&job);
                 if tile_by_tile {
                     self.finish(block, usize::from(tile.to[0]), tile.rows, panel, sums, thread);
                 }
@@ -313,6 +322,7 @@ impl<T: Element> Run<'_, T> {
         let ctx = TileCtx {
             thread,
             batch: 0,
+            unit: self.sink.unit_of(self.row_blocks, self.set, block.row0 / BLOCK_ROWS),
             row0: self.pixels_before + block.row0 + first,
             rows,
             col0: panel.group * self.plan.problem.cout + panel.col0,
@@ -323,6 +333,20 @@ impl<T: Element> Run<'_, T> {
         // SAFETY: the caller's promise.
         unsafe { finish_block(self.tile, self.sink, &ctx) }
     }
+}
+
+/// How many of `count` ascending steps are below one.
+fn below(count: usize, limit: usize, step: impl Fn(usize) -> usize) -> usize {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = (low + high) / 2;
+        if step(middle) < limit {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// # Safety

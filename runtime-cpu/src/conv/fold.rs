@@ -4,7 +4,8 @@
 //! `kernel width * channels` elements. Padding along the row has to be there then: the images are copied
 //! with it, some at a time.
 
-use super::{Geometry, Problem};
+use super::Problem;
+use crate::Geometry;
 use crate::gemm::Element;
 use crate::pool::{Pool, PoolError, share};
 
@@ -31,8 +32,8 @@ pub struct Fold {
 /// The same convolution with a whole row of the filter as one tap, and the copy of the images that it
 /// reads; or none where taps are better as they are.
 pub fn fold(problem: &Problem, size: usize) -> Option<(Fold, Problem)> {
-    let Problem { images, groups, cin, cout, geometry, .. } = *problem;
-    let Geometry { input, output, kernel, stride, dilation, pad, transposed } = geometry;
+    let Problem { images, groups, cin, cout, geometry, transposed, .. } = *problem;
+    let Geometry { input, output, kernel, stride, dilation, pad } = geometry;
     let steps = kernel[2].checked_mul(cin)?;
     if groups != 1 || transposed || dilation[2] != 1 || kernel[2] == 1 || cin == 0 || steps > MAX_STEPS {
         return None;
@@ -60,8 +61,8 @@ pub fn fold(problem: &Problem, size: usize) -> Option<(Fold, Problem)> {
             stride: [stride[0], stride[1], 1],
             dilation: [dilation[0], dilation[1], 1],
             pad: [pad[0], pad[1], 0],
-            transposed,
         },
+        transposed,
         image_stride: image,
         pixel_strides: [input[1].saturating_mul(row), row, stride[2] * cin],
     };

@@ -10,8 +10,8 @@ pub type SumsKernel<T> = unsafe fn(&Sums<T>);
 /// The kernels of one element type on one instruction set. Their register tile is that of products.
 #[derive(Debug)]
 pub struct Kernels<T: 'static> {
-    /// By rows - 1 and vectors - 1.
-    pub sums: &'static [&'static [SumsKernel<T>]],
+    /// By rows - 1 and vectors - 1; of tiles whose rows have taps of their own, and the same ones.
+    pub sums: &'static [&'static [[SumsKernel<T>; 2]]],
     /// Winograd's transforms.
     pub window: unsafe fn(&Window<T>),
     pub tile: unsafe fn(&TileSums<T>),
@@ -35,9 +35,9 @@ macro_rules! kernels {
             const _: () = assert!(<$simd>::ROWS <= MAX_ROWS);
 
             $(#[$target])*
-            unsafe fn sums<const MR: usize, const NV: usize>(job: &Sums<$elem>) {
+            unsafe fn sums<const MR: usize, const NV: usize, const SHARED: bool>(job: &Sums<$elem>) {
                 // SAFETY: as the caller promises.
-                unsafe { microkernel::sums::<$simd, MR, NV>(job) }
+                unsafe { microkernel::sums::<$simd, MR, NV, SHARED>(job) }
             }
 
             $(#[$target])*
@@ -69,7 +69,7 @@ macro_rules! table {
         &[$(&table!(@row $sums, $mr, $vectors)),*]
     };
     (@row $sums:ident, $mr:literal, [$($nv:literal),*]) => {
-        [$($sums::<$mr, $nv>),*]
+        [$([$sums::<$mr, $nv, false>, $sums::<$mr, $nv, true>]),*]
     };
 }
 

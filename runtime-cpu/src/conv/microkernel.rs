@@ -9,6 +9,14 @@ pub const MAX_ROWS: usize = 6;
 /// Steps of k between the row of the filters that is asked for and the one in use; as for products.
 const PREFETCH_STEPS: usize = 24;
 
+/// One tap that all rows of a tile have: how far it reads from where a row's first one does, and the filters' step of
+/// k that belongs to its first channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedTap {
+    pub offset: isize,
+    pub step: usize,
+}
+
 /// Where the rows of a tile read with one tap.
 #[derive(Clone, Copy, Debug)]
 pub struct Tap<T> {
@@ -22,6 +30,8 @@ pub struct Tap<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Sums<T> {
     pub taps: *const Tap<T>,
+    /// For tiles whose rows have the same taps: those, from where `taps` says that the first one reads.
+    pub shared: *const SharedTap,
     pub count: usize,
     /// The first of the channels, and how many.
     pub channel: usize,
@@ -36,7 +46,7 @@ pub struct Sums<T> {
     pub add: bool,
 }
 
-/// Computes one tile of `MR` rows and `NV` vectors.
+/// Computes one tile of `MR` rows and `NV` vectors, whose rows have the same taps if `SHARED`.
 ///
 /// Every element is one chain of multiply-adds in the order of taps and channels, whatever `MR` and `NV`
 /// are; taps that a row has no pixel for add zeros.
@@ -44,7 +54,7 @@ pub struct Sums<T> {
 /// # Safety
 /// What `Simd` asks for, and every element that `job` describes lies in its array.
 #[inline(always)]
-pub unsafe fn sums<S: Simd, const MR: usize, const NV: usize>(job: &Sums<S::Elem>) {
+pub unsafe fn sums<S: Simd, const MR: usize, const NV: usize, const SHARED: bool>(job: &Sums<S::Elem>) {
     macro_rules! rows {
         ($i:ident, $body:block) => {
             unroll!($i in [0, 1, 2, 3, 4, 5], {
@@ -59,12 +69,18 @@ pub unsafe fn sums<S: Simd, const MR: usize, const NV: usize>(job: &Sums<S::Elem
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
         for index in 0..job.count {
-            let tap = &*job.taps.add(index);
+            let tap = &*job.taps.add(if SHARED { 0 } else { index });
             let mut x = [tap.rows[0]; MR];
+            let mut step = tap.step;
+            let mut offset = job.channel as isize;
+            if SHARED {
+                let shared = *job.shared.add(index);
+                (step, offset) = (shared.step, offset + shared.offset);
+            }
             rows!(I, {
-                x[I] = tap.rows[I].add(job.channel);
+                x[I] = tap.rows[I].wrapping_offset(offset);
             });
-            let mut panel = job.panel.add((tap.step + job.channel) * (NV * S::LANES));
+            let mut panel = job.panel.add((step + job.channel) * (NV * S::LANES));
             macro_rules! step {
                 ($u:literal) => {
                     let row = panel.add($u * NV * S::LANES);

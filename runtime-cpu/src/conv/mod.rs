@@ -18,47 +18,15 @@ mod reach;
 mod table;
 pub mod winograd;
 
-use crate::gemm::{Element, Epilogue, GemmError};
+use crate::Geometry;
+use crate::KernelError;
+use crate::gemm::{Element, Epilogue};
 use crate::isa::Isa;
 use crate::pool::Pool;
 
 pub(crate) use kernels::HasKernels;
 pub use pack::{FilterSource, pack_filters, pack_filters_parallel, packed_filters_len};
-pub use plan::scratch_bytes;
-
-/// Which input pixels an output pixel reads, along three spatial dims. Where there are fewer dims, the
-/// leading ones have sizes, strides and dilations of 1 and no padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Sizes of the images that are read, in pixels.
-    pub input: [usize; 3],
-    /// Sizes of the images that are made, in pixels.
-    pub output: [usize; 3],
-    /// Taps of the filter.
-    pub kernel: [usize; 3],
-    /// Pixels between two windows; at least 1.
-    pub stride: [usize; 3],
-    /// Pixels between two taps; at least 1.
-    pub dilation: [usize; 3],
-    /// Pixels of padding at the low side. That at the high side follows from the output's size.
-    pub pad: [usize; 3],
-    /// Without it output pixel `p` reads, with tap `t`, input pixel `p * stride - pad + t * dilation`.
-    /// With it, as gradients in the input do, it reads `(p + pad - t * dilation) / stride` where that is
-    /// whole. Pixels outside the input read as zeros.
-    pub transposed: bool,
-}
-
-impl Geometry {
-    /// Taps of the filter in all dims.
-    pub fn taps(&self) -> usize {
-        self.kernel.into_iter().fold(1, usize::saturating_mul)
-    }
-
-    /// Pixels of one output image.
-    pub fn pixels(&self) -> usize {
-        self.output.into_iter().fold(1, usize::saturating_mul)
-    }
-}
+pub use plan::{row_blocks, scratch_bytes};
 
 /// The shapes and strides of a convolution. All strides are in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +40,12 @@ pub struct Problem {
     pub cin: usize,
     /// Channels that a group makes.
     pub cout: usize,
-    /// Which pixels are read.
+    /// Which pixels are read: input and output are what the convolution reads and makes.
     pub geometry: Geometry,
+    /// Without it output pixel `p` reads, with tap `t`, input pixel `p * stride - pad + t * dilation`.
+    /// With it, as gradients in the input do, it reads `(p + pad - t * dilation) / stride` where that is
+    /// whole. Pixels outside the input read as zeros.
+    pub transposed: bool,
     /// From one image that is read to the next.
     pub image_stride: usize,
     /// From one pixel that is read to the next along each dim. Channels are contiguous.
@@ -104,7 +76,7 @@ pub unsafe fn conv<T: Element>(
     filters: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), GemmError> {
+) -> Result<(), KernelError> {
     // SAFETY: the caller's promise.
     unsafe { driver::conv(pool, isa, problem, x, filters, epilogue, scratch) }
 }

@@ -2,10 +2,12 @@
 
 use super::Problem;
 use super::fold::{Fold, fold};
-use super::microkernel::Tap;
+use super::microkernel::{SharedTap, Tap};
 use super::reach::Reach;
-use super::table::{ClassTap, RowTile};
-use crate::gemm::{self, ALayout, BLOCK_ROWS, BLayout, Element, MAX_K_BLOCK, SERIAL_BELOW, Split, split};
+use super::table::{KEPT_CLASSES, RowTile};
+use crate::gemm::{
+    self, ALayout, BLOCK_ROWS, BLayout, Element, MAX_K_BLOCK, RowBlocks, SERIAL_BELOW, Split, split,
+};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 
@@ -75,10 +77,26 @@ pub fn scratch_bytes<T: Element>(isa: Isa, problem: &Problem, threads: usize) ->
     }
 }
 
+/// The blocks that [`super::conv`] makes of the output pixels.
+pub fn row_blocks<T: Element>(isa: Isa, problem: &Problem) -> RowBlocks {
+    if is_empty(problem) {
+        return RowBlocks { sets: 0, blocks: 0 };
+    }
+    match plan::<T>(isa, problem, 1) {
+        Plan::Product(product) => RowBlocks { sets: 1, blocks: product.m.div_ceil(BLOCK_ROWS) },
+        Plan::Taps(taps) => taps.row_blocks(problem.images),
+    }
+}
+
 impl Taps {
     pub fn scratch_bytes(&self) -> usize {
         let parts = self.each.bytes().saturating_mul(self.split.parts());
         parts.saturating_add(self.shared).saturating_add(ALIGNMENT)
+    }
+
+    /// Blocks of all output pixels, a set for the images that are computed at a time.
+    pub fn row_blocks(&self, images: usize) -> RowBlocks {
+        RowBlocks { sets: images.div_ceil(self.problem.images), blocks: self.blocks(self.problem.images) }
     }
 
     /// Blocks of output pixels in `images` images.
@@ -116,7 +134,7 @@ pub fn plan<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> Plan {
     };
 
     let table = BLOCK_ROWS.saturating_mul(taps).saturating_mul(size_of::<Tap<T>>());
-    let strides = if geometry.transposed { [1; 3] } else { geometry.stride };
+    let strides = if problem.transposed { [1; 3] } else { geometry.stride };
     let input = strides.into_iter().fold(cin.max(1), usize::saturating_mul);
     let input = input.saturating_mul(BLOCK_ROWS * size_of::<T>());
     let group = if panels == 1 && k_blocks == 1 {
@@ -130,7 +148,7 @@ pub fn plan<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> Plan {
         zeros: whole_lines(cin.saturating_mul(size_of::<T>())),
         reaches: whole_lines(coordinates.saturating_mul(size_of::<Reach>())),
         sums: waiting * BLOCK_ROWS * columns * size_of::<T>(),
-        class_taps: whole_lines(taps.saturating_mul(size_of::<ClassTap>())),
+        class_taps: whole_lines(taps.saturating_mul(KEPT_CLASSES * size_of::<SharedTap>())),
         tiles: whole_lines(group * BLOCK_ROWS * size_of::<RowTile>()),
         table: whole_lines(table.saturating_mul(group)),
     };
@@ -156,7 +174,7 @@ pub fn plan<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> Plan {
 /// The convolution as a product, where each output pixel reads the input pixel of the same place alone
 /// and pixels are evenly spaced.
 fn product(problem: &Problem) -> Option<gemm::Problem> {
-    let Problem { images, groups, cin, cout, geometry, image_stride, pixel_strides } = *problem;
+    let Problem { images, groups, cin, cout, geometry, image_stride, pixel_strides, .. } = *problem;
     let alone = geometry.kernel == [1; 3] && geometry.stride == [1; 3] && geometry.pad == [0; 3];
     if groups != 1 || !alone || geometry.input != geometry.output {
         return None;

@@ -1,6 +1,6 @@
 //! Which taps of the filter reach an output coordinate, and where they read, along one dim.
 
-use super::Geometry;
+use crate::Geometry;
 
 /// The taps that read inside the input for one output coordinate. They are [`Along::tap_step`] apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub struct Along {
 }
 
 impl Along {
-    pub fn new(geometry: &Geometry, dim: usize) -> Along {
+    pub fn new(geometry: &Geometry, transposed: bool, dim: usize) -> Along {
         let (stride, dilation) = (geometry.stride[dim], geometry.dilation[dim]);
-        if geometry.transposed {
+        if transposed {
             let common = greatest_common_divisor(stride, dilation);
             Along { tap_step: stride / common, input_step: -((dilation / common) as isize) }
         } else {
@@ -46,15 +46,15 @@ impl Along {
 }
 
 /// The taps that reach coordinate `at` along `dim`, in a class and a run of its own.
-pub fn reach(geometry: &Geometry, dim: usize, at: usize) -> Reach {
-    let along = Along::new(geometry, dim);
+pub fn reach(geometry: &Geometry, transposed: bool, dim: usize, at: usize) -> Reach {
+    let along = Along::new(geometry, transposed, dim);
     let (kernel, input) = (geometry.kernel[dim], geometry.input[dim] as isize);
     let (stride, dilation) = (geometry.stride[dim] as isize, geometry.dilation[dim] as isize);
     let (at, pad) = (at as isize, geometry.pad[dim] as isize);
     let step = along.input_step.abs();
     let none = Reach { run: 1, ..Reach::default() };
     // The first tap that reads a whole coordinate, where that is, and how far it is outside.
-    let (tap, read, outside) = if geometry.transposed {
+    let (tap, read, outside) = if transposed {
         let position = at + pad;
         let whole = |tap: &usize| (position - *tap as isize * dilation).rem_euclid(stride) == 0;
         let Some(tap) = (0..along.tap_step.min(kernel)).find(whole) else { return none };
@@ -71,16 +71,16 @@ pub fn reach(geometry: &Geometry, dim: usize, at: usize) -> Reach {
     if first >= kernel || read < 0 || read >= input {
         return none;
     }
-    let inside = if geometry.transposed { read / step } else { (input - 1 - read) / step } as usize + 1;
+    let inside = if transposed { read / step } else { (input - 1 - read) / step } as usize + 1;
     let count = inside.min((kernel - 1 - first) / along.tap_step + 1);
     Reach { phase: tap, skipped, count, input: read as usize, class: 0, run: 1 }
 }
 
 /// Finds the reach of each coordinate along `dim`, and says how many classes there are.
-pub fn fill(geometry: &Geometry, dim: usize, reaches: &mut [Reach]) -> usize {
+pub fn fill(geometry: &Geometry, transposed: bool, dim: usize, reaches: &mut [Reach]) -> usize {
     let mut classes = 0;
     for at in 0..reaches.len() {
-        let mut found = reach(geometry, dim, at);
+        let mut found = reach(geometry, transposed, dim, at);
         let same = |other: &&Reach| other.taps() == found.taps();
         found.class = match reaches[..at].iter().rev().find(same) {
             Some(other) => other.class,
@@ -126,9 +126,8 @@ mod tests {
                 stride: dims(stride),
                 dilation: dims(dilation),
                 pad: [0, 0, pad],
-                transposed,
             };
-            let along = Along::new(&geometry, 2);
+            let along = Along::new(&geometry, transposed, 2);
             for at in 0..12 {
                 let expected: Vec<(usize, isize)> = (0..kernel)
                     .map(|tap| (tap, tap as isize * dilation as isize))
@@ -144,7 +143,7 @@ mod tests {
                         (0..input as isize).contains(&read).then_some((tap, read))
                     })
                     .collect();
-                let found = reach(&geometry, 2, at);
+                let found = reach(&geometry, transposed, 2, at);
                 let listed: Vec<(usize, isize)> = (0..found.count)
                     .map(|i| {
                         (
@@ -167,10 +166,9 @@ mod tests {
             stride: [1; 3],
             dilation: [1; 3],
             pad: [0, 0, 1],
-            transposed: false,
         };
         let mut reaches = [Reach::default(); 6];
-        assert_eq!(fill(&geometry, 2, &mut reaches), 3);
+        assert_eq!(fill(&geometry, false, 2, &mut reaches), 3);
         assert_eq!(reaches.map(|reach| reach.class), [0, 1, 1, 1, 1, 2]);
         assert_eq!(reaches.map(|reach| reach.run), [1, 4, 3, 2, 1, 1]);
     }

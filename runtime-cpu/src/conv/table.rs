@@ -2,7 +2,7 @@
 //! a table of where each row reads with each tap.
 
 use super::Problem;
-use super::microkernel::{MAX_ROWS, Tap};
+use super::microkernel::{MAX_ROWS, SharedTap, Tap};
 use super::reach::{Along, Reach};
 use crate::gemm::BLOCK_ROWS;
 
@@ -12,9 +12,11 @@ pub struct RowTile {
     /// Which rows of the block, and how many.
     pub to: [u8; MAX_ROWS],
     pub rows: usize,
-    /// The tile's part of the block's table, in the order of taps.
+    /// The tile's part of the block's table, in the order of taps; where all rows have the same taps, one entry.
     pub first_tap: usize,
     pub taps: usize,
+    /// Where those taps begin in the list of the classes' taps.
+    pub shared: Option<usize>,
 }
 
 /// What was made of a block.
@@ -70,25 +72,41 @@ struct Extent {
     taps: usize,
 }
 
-/// One tap of a class of pixels: where it reads, from the first one on, and the filters' step of k.
-#[derive(Clone, Copy, Debug)]
-pub struct ClassTap {
-    offset: isize,
-    step: usize,
-}
+/// Classes whose taps are kept, at most; the taps of others are in the tables of their tiles.
+pub const KEPT_CLASSES: usize = 16;
 
-/// The taps of the class that was asked for last.
+/// The taps of some classes of pixels.
 #[derive(Debug)]
 pub struct ClassTaps<'a> {
-    /// Has room for all taps.
-    list: &'a mut [ClassTap],
-    class: Option<usize>,
+    /// Has room for all taps of each class that is kept.
+    pub list: &'a mut [SharedTap],
+    room: usize,
+    /// The class, and how many taps it has, of each place in the list.
+    kept: [(usize, usize); KEPT_CLASSES],
     count: usize,
 }
 
 impl<'a> ClassTaps<'a> {
-    pub fn new(list: &'a mut [ClassTap]) -> ClassTaps<'a> {
-        ClassTaps { list, class: None, count: 0 }
+    /// A list of nothing yet, of problems with `room` taps.
+    pub fn new(list: &'a mut [SharedTap], room: usize) -> ClassTaps<'a> {
+        ClassTaps { list, room, kept: [(0, 0); KEPT_CLASSES], count: 0 }
+    }
+
+    /// Where a class's taps begin and how many there are; they are listed by `fill`, which returns their number,
+    /// when the class is met first. `None` if no more are kept.
+    fn find(&mut self, class: usize, fill: impl FnOnce(&mut [SharedTap]) -> usize) -> Option<(usize, usize)> {
+        let place = match self.kept[..self.count].iter().position(|(kept, _)| *kept == class) {
+            Some(place) => place,
+            None if self.count == KEPT_CLASSES => return None,
+            None => {
+                let place = self.count;
+                let list = &mut self.list[place * self.room..(place + 1) * self.room];
+                self.kept[place] = (class, fill(list));
+                self.count += 1;
+                place
+            }
+        };
+        Some((place * self.room, self.kept[place].1))
     }
 }
 
@@ -100,14 +118,14 @@ impl<'a, T: Copy> Tables<'a, T> {
         classes: [usize; 3],
         zeros: *const T,
     ) -> Tables<'a, T> {
-        let along = [0, 1, 2].map(|dim| Along::new(&problem.geometry, dim));
+        let along = [0, 1, 2].map(|dim| Along::new(&problem.geometry, problem.transposed, dim));
         let costs = std::array::from_fn(|rows| match rows % tile_rows {
             0 => rows as u8,
             // Short tiles take as long as half a tile.
             left => (rows - left + left.max(tile_rows / 2)) as u8,
         });
         let tap_strides = [0, 1, 2].map(|dim| along[dim].input_step * problem.pixel_strides[dim] as isize);
-        let stride = if problem.geometry.transposed { 1 } else { problem.geometry.stride[2] };
+        let stride = if problem.transposed { 1 } else { problem.geometry.stride[2] };
         let row_stride = stride.wrapping_mul(problem.pixel_strides[2]);
         Tables { problem, tile_rows, along, tap_strides, reaches, classes, costs, row_stride, zeros }
     }
@@ -141,14 +159,18 @@ impl<'a, T: Copy> Tables<'a, T> {
             let table = &mut table[first_tap..];
             let class = found.class(to[0]);
             let alike = |&row: &u8| found.classes[usize::from(row)] == class;
-            let taps = if found.one_class || to.iter().all(alike) {
-                self.fill_class(&found, &to, class_taps, table)
-            } else {
-                self.fill_mixed(&found, &to, table)
+            let same = found.one_class || to.iter().all(alike);
+            let shared = if same { self.fill_class(&found, &to, class_taps, table) } else { None };
+            let (shared, taps, entries) = match shared {
+                Some((first, taps)) => (Some(first), taps, taps.min(1)),
+                None => {
+                    let taps = self.fill_mixed(&found, &to, table);
+                    (None, taps, taps)
+                }
             };
-            *tile = RowTile { to, rows: of_tile.len(), first_tap, taps };
+            *tile = RowTile { to, rows: of_tile.len(), first_tap, taps, shared };
             first_row += of_tile.len();
-            first_tap += taps;
+            first_tap += entries;
         }
         Made { tiles: count, taps: first_tap, in_order }
     }
@@ -297,37 +319,30 @@ impl<'a, T: Copy> Tables<'a, T> {
         count
     }
 
-    /// Writes the table of a tile whose rows the same taps reach, and returns its length.
+    /// Writes where the rows of a tile, which the same taps reach, read with the first one. Returns where the taps
+    /// begin in the classes' list, and how many there are, if they are kept there.
     fn fill_class(
         &self,
         rows: &Rows<T>,
         to: &[u8; MAX_ROWS],
         class_taps: &mut ClassTaps<'_>,
         table: &mut [Tap<T>],
-    ) -> usize {
-        let class = rows.class(to[0]);
-        if class_taps.class != Some(class) {
-            let mut entries = class_taps.list.iter_mut();
+    ) -> Option<(usize, usize)> {
+        let found = class_taps.find(rows.class(to[0]), |list| {
+            let mut entries = list.iter_mut();
             let extent = self.extent(rows, to[0]);
             self.each_tap(&extent, |tap, offset| {
                 if let Some(entry) = entries.next() {
-                    *entry = ClassTap { offset, step: tap * self.problem.cin };
+                    *entry = SharedTap { offset, step: tap * self.problem.cin };
                 }
             });
-            (class_taps.class, class_taps.count) = (Some(class), extent.taps);
+            extent.taps
+        })?;
+        // Of no taps there is no first one to be read.
+        if let Some(entry) = table.first_mut() {
+            *entry = Tap { rows: to.map(|row| rows.bases[usize::from(row)]), step: 0 };
         }
-        let mut bases = [self.zeros; MAX_ROWS];
-        for (base, row) in bases.iter_mut().zip(to) {
-            *base = rows.bases[usize::from(*row)];
-        }
-        for (entry, tap) in table.iter_mut().zip(&class_taps.list[..class_taps.count]) {
-            let mut rows = bases;
-            for row in &mut rows {
-                *row = row.wrapping_offset(tap.offset);
-            }
-            *entry = Tap { rows, step: tap.step };
-        }
-        class_taps.count
+        Some(found)
     }
 
     /// Writes the table of any tile, and returns its length. Rows that a tap does not reach read zeros

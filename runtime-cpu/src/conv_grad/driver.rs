@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::kernels::Kernels;
 use super::microkernel::{Segment, Tile};
 use super::plan::{MAX_SEGMENTS, Plan, plan, product};
-use super::{ConvGradError, Element, Problem};
+use super::{Element, Problem};
+use crate::KernelError;
 use crate::gemm::{BLOCK_ROWS, Epilogue, Sink, TileCtx};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
@@ -66,15 +67,13 @@ pub unsafe fn conv_filter_grad<T: Element>(
     dy: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), ConvGradError> {
+) -> Result<(), KernelError> {
     if problem.rows() == 0 || problem.cout == 0 || problem.groups == 0 {
         return Ok(());
     }
     let plan = plan::<T>(isa, problem, pool.threads());
     let needed = plan.scratch_bytes::<T>();
-    if scratch.len() < needed {
-        return Err(ConvGradError::Scratch { needed, given: scratch.len() });
-    }
+    KernelError::check_scratch("a filter gradient", needed, scratch.len())?;
     let scratch = scratch.as_mut_ptr();
     let shared = scratch.wrapping_add(scratch.align_offset(ALIGNMENT)).cast::<T>();
     let run = Run {
@@ -286,6 +285,7 @@ impl<T: Element> Run<'_, T> {
             let block = TileCtx {
                 thread: part,
                 batch: group,
+                unit: 0,
                 row0: rows.start,
                 rows: rows.len(),
                 col0,

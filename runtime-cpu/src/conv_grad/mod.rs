@@ -14,11 +14,11 @@ mod microkernel;
 mod plan;
 mod segments;
 
-use thiserror::Error;
-
+use crate::Geometry;
+use crate::KernelError;
 use crate::gemm::Epilogue;
 use crate::isa::Isa;
-use crate::pool::{Pool, PoolError};
+use crate::pool::Pool;
 
 pub use plan::scratch_bytes;
 
@@ -27,32 +27,6 @@ pub trait Element: crate::gemm::Element + kernels::HasKernels {}
 
 impl Element for f32 {}
 impl Element for f64 {}
-
-/// The spatial sizes of a convolution, from the slowest dimension to the fastest. Where there are fewer
-/// than three, the first ones have size, kernel, stride and dilation 1 and padding 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Sizes of the input.
-    pub input: [usize; 3],
-    /// Sizes of the output.
-    pub output: [usize; 3],
-    /// Sizes of the filters.
-    pub kernel: [usize; 3],
-    /// Input positions from one output to the next; at least 1.
-    pub stride: [usize; 3],
-    /// Input positions from one tap to the next; at least 1.
-    pub dilation: [usize; 3],
-    /// Positions of padding before the first input position. Padding after the last one follows from the
-    /// sizes.
-    pub pad: [usize; 3],
-}
-
-impl Geometry {
-    /// The number of taps.
-    pub fn taps(&self) -> usize {
-        self.kernel.iter().fold(1, |taps, &size| taps.saturating_mul(size))
-    }
-}
 
 /// Where the pixels of a batch of images are. Channels are contiguous; strides are in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,22 +72,6 @@ impl Problem {
     }
 }
 
-/// Why a filter gradient failed.
-#[derive(Debug, Error)]
-pub enum ConvGradError {
-    /// The scratch is smaller than [`scratch_bytes`] says.
-    #[error("a filter gradient needs {needed} bytes of scratch, but was given {given}")]
-    Scratch {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes given.
-        given: usize,
-    },
-    /// A thread panicked, in an [`Epilogue::Tile`] function.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-}
-
 /// Computes the gradient of a convolution in its filters.
 ///
 /// Element (`tap * cin + c`, `o`) of group g's matrix is the sum, over images n and output pixels p, of
@@ -138,7 +96,7 @@ pub unsafe fn conv_filter_grad<T: Element>(
     dy: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), ConvGradError> {
+) -> Result<(), KernelError> {
     // SAFETY: the caller's promise.
     unsafe { driver::conv_filter_grad(pool, isa, problem, x, dy, epilogue, scratch) }
 }

@@ -1,7 +1,8 @@
 //! How a filter gradient is cut: into blocks of pixels, chunks of rows, and parts for threads.
 
 use super::kernels::Kernels;
-use super::{Element, Geometry, Problem};
+use super::{Element, Problem};
+use crate::Geometry;
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 

@@ -1,8 +1,8 @@
 //! Which pixels a tap sums over, and the copy of input rows where kernel columns are folded into rows.
 
+use crate::Geometry;
 use std::ops::Range;
 
-use super::Geometry;
 use super::microkernel::Segment;
 use super::plan::{Fold, MAX_SEGMENTS, Plan};
 

@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use super::{DepthwiseError, Element, Problem};
+use super::{Element, Problem};
+use crate::Geometry;
+use crate::KernelError;
 use crate::gemm::simd::{Simd, unroll};
 use crate::gemm::{self, BLOCK_ROWS, Epilogue, Sink, TileCtx, block_columns, finish_block};
 use crate::isa::Isa;
@@ -218,15 +220,13 @@ pub unsafe fn filter_grad<T: Element>(
     dy: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), DepthwiseError> {
+) -> Result<(), KernelError> {
     if problem.channels == 0 || problem.geometry.taps() == 0 {
         return Ok(());
     }
     let plan = plan::<T>(isa, problem, pool.threads());
     let needed = self::scratch::<T>(&plan);
-    if scratch.len() < needed {
-        return Err(DepthwiseError::Scratch { needed, given: scratch.len() });
-    }
+    KernelError::check_scratch("a depthwise filter gradient", needed, scratch.len())?;
     let scratch = scratch.as_mut_ptr();
     let filter = Filter {
         kernels: T::depthwise_kernels(isa).filters,
@@ -387,7 +387,7 @@ impl<T: Element> Filter<'_, T> {
         let ld = self.plan.columns;
         for row in (0..rows).step_by(BLOCK_ROWS) {
             let (acc, rows) = (sums.wrapping_add(row * ld), BLOCK_ROWS.min(rows - row));
-            let block = TileCtx { thread, batch: 0, row0: row0 + row, rows, col0, cols, acc, ld };
+            let block = TileCtx { thread, batch: 0, unit: 0, row0: row0 + row, rows, col0, cols, acc, ld };
             // SAFETY: the caller's promise.
             unsafe { finish_block(self.epilogues, &self.sink, &block) };
         }
@@ -395,7 +395,7 @@ impl<T: Element> Filter<'_, T> {
 }
 
 /// The output columns whose tap is inside the input.
-fn valid(geometry: &crate::conv_grad::Geometry, tap: usize) -> Range<usize> {
+fn valid(geometry: &Geometry, tap: usize) -> Range<usize> {
     let offset = tap * geometry.dilation[2];
     let (stride, pad, output) = (geometry.stride[2], geometry.pad[2], geometry.output[2]);
     let start = pad.saturating_sub(offset).div_ceil(stride).min(output);

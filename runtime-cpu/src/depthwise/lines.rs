@@ -1,8 +1,7 @@
 //! Which source positions and taps make a result position, along one dimension.
 
+use crate::Geometry;
 use std::ops::Range;
-
-use crate::conv_grad::Geometry;
 
 /// What is computed from what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

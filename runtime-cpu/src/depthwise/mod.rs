@@ -13,13 +13,12 @@ mod kernels;
 mod lines;
 mod rows;
 
-use thiserror::Error;
-
-use crate::conv_grad::{Geometry, Pixels};
+use crate::Geometry;
+use crate::KernelError;
+use crate::conv_grad::Pixels;
 use crate::gemm::Epilogue;
 use crate::isa::Isa;
-use crate::pool::{Pool, PoolError};
-use crate::window::WindowError;
+use crate::pool::Pool;
 use crate::window::sweep::{self, Sweep};
 use lines::Direction;
 use rows::Rows;
@@ -45,31 +44,6 @@ pub struct Problem {
     pub dy: Pixels,
     /// From one tap's filters to the next one's.
     pub tap_stride: usize,
-}
-
-/// Why a depthwise convolution failed.
-#[derive(Debug, Error)]
-pub enum DepthwiseError {
-    /// The scratch is smaller than [`scratch_bytes`] or [`filter_grad_scratch_bytes`] says.
-    #[error("a depthwise convolution needs {needed} bytes of scratch, but was given {given}")]
-    Scratch {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes given.
-        given: usize,
-    },
-    /// A thread panicked, in an [`Epilogue::Tile`] function.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-}
-
-impl From<WindowError> for DepthwiseError {
-    fn from(error: WindowError) -> DepthwiseError {
-        match error {
-            WindowError::Scratch { needed, given } => DepthwiseError::Scratch { needed, given },
-            WindowError::Pool(error) => DepthwiseError::Pool(error),
-        }
-    }
 }
 
 /// The bytes of scratch that [`forward`] and [`input_grad`] need with a pool of `threads` threads.
@@ -99,7 +73,7 @@ pub unsafe fn forward<T: Element>(
     w: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), DepthwiseError> {
+) -> Result<(), KernelError> {
     // SAFETY: the caller's promise.
     unsafe { images(pool, isa, problem, Direction::Forward, x, w, epilogue, scratch) }
 }
@@ -119,7 +93,7 @@ pub unsafe fn input_grad<T: Element>(
     w: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), DepthwiseError> {
+) -> Result<(), KernelError> {
     // SAFETY: the caller's promise.
     unsafe { images(pool, isa, problem, Direction::Backward, dy, w, epilogue, scratch) }
 }
@@ -141,7 +115,7 @@ pub unsafe fn filter_grad<T: Element>(
     dy: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), DepthwiseError> {
+) -> Result<(), KernelError> {
     // SAFETY: the caller's promise.
     unsafe { filter::filter_grad(pool, isa, problem, x, dy, epilogue, scratch) }
 }
@@ -158,7 +132,7 @@ unsafe fn images<T: Element>(
     w: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), DepthwiseError> {
+) -> Result<(), KernelError> {
     let Problem { geometry, images, channels, .. } = *problem;
     let (sizes, stride) = match direction {
         Direction::Forward => (geometry.output, geometry.stride[2]),

@@ -9,7 +9,7 @@ use super::epilogue::{Domain, Finish, Place};
 use super::operand::{Copies, Operands};
 use super::repack::packed_elements;
 use super::step::{Machine, Overlap, no_kernel, port_spec};
-use crate::gemm::{ALayout, BLayout, Element, GemmError, Problem, gemm, scratch_bytes};
+use crate::gemm::{ALayout, BLayout, Element, Problem, RowBlocks, gemm, row_blocks, scratch_bytes};
 use crate::nest::{Failures, Memory, PortSpec};
 use crate::pool::{Pool, PoolError};
 
@@ -70,16 +70,7 @@ impl CompiledDot {
         };
         let scratch = operands.end();
         let copies = operands.copies(machine)?;
-        let domain = Domain { batch, rows: &[m], columns: n, together: n };
-        let finish = Finish::new(machine, (program, step, 2), body, &domain, dtype, scratch, overlap)?;
-        // Blocks tell the product of a batch by its number, whatever the result's strides are.
-        let c_strides = finish.result_batch().map_or(vec![0; rank], <[usize]>::to_vec);
-        let end = finish.end();
         let sides = |port: &PortSpec, i: usize| port.view.strides[i].unsigned_abs();
-        let dims: Vec<BatchDim> = (0..rank)
-            .map(|i| BatchDim { size: batch[i], a: sides(&a, i), b: sides(&b, i), c: c_strides[i] })
-            .collect();
-        let (outer, inner) = split_batch(dims);
         let b_layout = if packed {
             BLayout::Packed
         } else if sides(&b, rank + 1) == 1 || n <= 1 {
@@ -87,14 +78,24 @@ impl CompiledDot {
         } else {
             BLayout::Transposed { stride: sides(&b, rank + 1) }
         };
+        let a_layout =
+            ALayout { row_stride: sides(&a, rank), k_stride: sides(&a, rank + 1), batch_stride: 0 };
+        let one = Problem { m, n, k, batch: 1, a: a_layout, b: b_layout, b_batch_stride: 0 };
+        let blocks = row_blocks(&one).map(|blocks| RowBlocks { sets: batch.iter().product(), ..blocks });
+        let domain = Domain { batch, rows: &[m], columns: n, together: n, blocks };
+        let finish = Finish::new(machine, (program, step, 2), body, &domain, dtype, scratch, overlap)?;
+        // Blocks tell the product of a batch by its number, whatever the result's strides are.
+        let c_strides = finish.result_batch().map_or(vec![0; rank], <[usize]>::to_vec);
+        let end = finish.end();
+        let dims: Vec<BatchDim> = (0..rank)
+            .map(|i| BatchDim { size: batch[i], a: sides(&a, i), b: sides(&b, i), c: c_strides[i] })
+            .collect();
+        let (outer, inner) = split_batch(dims);
         let problem = Problem {
-            m,
-            n,
-            k,
             batch: inner.size,
-            a: ALayout { row_stride: sides(&a, rank), k_stride: sides(&a, rank + 1), batch_stride: inner.a },
-            b: b_layout,
+            a: ALayout { batch_stride: inner.a, ..a_layout },
             b_batch_stride: inner.b,
+            ..one
         };
         let gemm_bytes = match dtype {
             DType::F64 => scratch_bytes::<f64>(machine.isa, &problem, machine.threads),
@@ -163,10 +164,7 @@ impl CompiledDot {
                     gemm(pool, self.machine.isa, &self.problem, a, b, epilogue, scratch)
                 })
             };
-            result.map_err(|error| match error {
-                GemmError::Pool(error) => error,
-                other => PoolError::Panicked { message: other.to_string() },
-            })?;
+            result?;
         }
         // SAFETY: all products are made.
         unsafe { self.finish.end_run(pool, memory, &failures) }

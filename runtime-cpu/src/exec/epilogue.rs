@@ -2,15 +2,17 @@
 
 use graphc_ir::dtype::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{Body, InstOp, Program, Reg, Step, View};
+use graphc_ir::program::{Body, FoldAxis, InstOp, Program, Reg, Step, View};
 use graphc_ir::scalar::ScalarFn;
 
+use super::block_folds::BlockFolds;
 use super::chain::Chain;
 use super::step::{Machine, Overlap, port_spec};
-use crate::gemm::{BLOCK_ROWS, Element, Epilogue, Output, TileCtx, block_columns};
+use crate::gemm::{BLOCK_ROWS, Element, Epilogue, Output, RowBlocks, TileCtx, block_columns};
 use crate::memory::ALIGNMENT;
 use crate::nest::{
     Base, CompiledNest, Failures, Memory, Part, PortSpec, Scratch, Source, Sweep, Tile, Tiling, build,
+    sweep_of,
 };
 use crate::pool::{Pool, PoolError};
 
@@ -25,6 +27,8 @@ pub struct Domain<'a> {
     pub columns: usize,
     /// Columns that belong together: a block of sums has those of one such group at most.
     pub together: usize,
+    /// The blocks that the kernel makes of all rows, if it can keep units of them together.
+    pub blocks: Option<RowBlocks>,
 }
 
 impl Domain<'_> {
@@ -121,8 +125,14 @@ enum Kind {
     Registers { c: Matrix, bias: Option<Place>, relu: bool },
     /// On blocks in the first cache, one operand at a time.
     Chain(Chain),
-    /// Any epilogue without folds, on blocks in the first cache.
-    Blocks { sweep: Box<Sweep>, regions: usize, region_bytes: usize, threads: usize },
+    /// Any epilogue without folds along its rows, on blocks in the first cache.
+    Blocks {
+        sweep: Box<Sweep>,
+        folds: Option<Box<BlockFolds>>,
+        regions: usize,
+        region_bytes: usize,
+        threads: usize,
+    },
     /// Any other: on the whole result, in scratch.
     Nest { nest: Box<CompiledNest>, c: Matrix },
 }
@@ -148,7 +158,7 @@ impl Finish {
         if let Some(chain) = Chain::new(program, step, body, domain, dtype, overlap) {
             return Ok(Finish { kind: Kind::Chain(chain), end: first });
         }
-        if body.insts.iter().any(|i| matches!(i.op, InstOp::Fold(..))) {
+        if body.folds(FoldAxis::Cols) || (body.folds(FoldAxis::Rows) && domain.blocks.is_none()) {
             return Finish::apart(machine, (program, step, operands), body, domain, dtype, first, overlap);
         }
         let reads = domain_reads(program, step, operands, domain);
@@ -167,12 +177,20 @@ impl Finish {
             // A block narrower than this one would have its rows closer together.
             tile_columns: width.min(domain.together.max(1)),
         };
-        let mut sweep = build(machine.isa, &source, tiling, overlap)?;
-        sweep.checks = (0..body.checks.len()).collect();
+        let half = sweep_of(&source)?;
+        let mut sweep = build(machine.isa, &half.source, tiling, overlap)?;
+        sweep.checks = half.checks;
+        let (folds, regions) = match domain.blocks {
+            Some(blocks) if !sweep.downs.is_empty() => {
+                let (folds, end) = BlockFolds::new(machine, &source, &sweep, blocks, first, overlap)?;
+                (Some(Box::new(folds)), end.next_multiple_of(ALIGNMENT))
+            }
+            _ => (None, first),
+        };
         let region_bytes = HEADER + sweep.region_bytes.next_multiple_of(2 * ALIGNMENT);
         let threads = machine.threads;
-        let kind = Kind::Blocks { sweep: Box::new(sweep), regions: first, region_bytes, threads };
-        Ok(Finish { kind, end: first + threads * region_bytes })
+        let kind = Kind::Blocks { sweep: Box::new(sweep), folds, regions, region_bytes, threads };
+        Ok(Finish { kind, end: regions + threads * region_bytes })
     }
 
     /// As [`Finish::new`], on the whole result in scratch, whose rows have all columns.
@@ -244,13 +262,16 @@ impl Finish {
     /// # Safety
     /// As [`Finish::with`].
     pub unsafe fn begin(&self, memory: Memory, failures: &Failures) {
-        let Kind::Blocks { sweep, regions, region_bytes, threads } = &self.kind else { return };
+        let Kind::Blocks { sweep, folds, regions, region_bytes, threads } = &self.kind else { return };
         for thread in 0..*threads {
             let header = memory.scratch.wrapping_add(regions + thread * region_bytes);
             // SAFETY: each thread's region is its own; no columns are known yet.
             unsafe {
                 header.cast::<[usize; 2]>().write([usize::MAX; 2]);
-                Part::new(sweep, memory, header.add(HEADER), failures);
+                let mut part = Part::new(sweep, memory, header.add(HEADER), failures);
+                if let (Some(folds), 0) = (folds, thread) {
+                    folds.begin(sweep, Scratch(memory.scratch), &mut part);
+                }
             }
         }
     }
@@ -278,7 +299,7 @@ impl Finish {
             }
             Kind::Nest { c, .. } => f(&Epilogue::Store(c.output(memory, offset))),
             Kind::Chain(chain) => chain.resolved::<T, R>(memory, |chain| f(&Epilogue::Chain(chain))),
-            Kind::Blocks { sweep, regions, region_bytes, .. } => {
+            Kind::Blocks { sweep, folds, regions, region_bytes, .. } => {
                 let scratch = Scratch(memory.scratch);
                 let block = |context: &TileCtx<T>| {
                     let row = (first + context.batch) * rows + context.row0;
@@ -288,15 +309,26 @@ impl Finish {
                     let size = size_of::<T>();
                     // SAFETY: `begin` made the region, which is this thread's; blocks do not overlap.
                     unsafe {
-                        let part = Part::resume(sweep, memory, header.add(HEADER), failures);
+                        let mut part = Part::resume(sweep, memory, header.add(HEADER), failures);
                         if *header.cast::<[usize; 2]>() != columns {
                             header.cast::<[usize; 2]>().write(columns);
                             part.column(context.col0, context.cols);
                         }
-                        part.block(tile, context.acc.cast(), context.cols * size, context.ld * size);
+                        let (acc, row_bytes, pitch) =
+                            (context.acc.cast(), context.cols * size, context.ld * size);
+                        let Some(folds) = folds else {
+                            return part.block(tile, acc, row_bytes, pitch);
+                        };
+                        let unit = folds.unit_of(first, context.unit);
+                        let panel = context.col0 / sweep.tiling.tile_columns;
+                        let states = folds.enter(sweep, scratch, (unit, panel), context.rows);
+                        part.folded_block(tile, (acc, row_bytes, pitch), states);
                     }
                 };
-                f(&Epilogue::Tile(&block))
+                f(&match folds {
+                    None => Epilogue::Tile(&block),
+                    Some(folds) => Epilogue::Units(&block, folds.unit()),
+                })
             }
         }
     }
@@ -314,6 +346,11 @@ impl Finish {
         match &self.kind {
             // SAFETY: the caller's promise; the product lies in scratch.
             Kind::Nest { nest, .. } => unsafe { nest.run(pool, memory) },
+            Kind::Blocks { sweep, folds: Some(folds), .. } => {
+                // SAFETY: as above, and all blocks are done.
+                unsafe { folds.finish(pool, sweep, memory, failures)? };
+                Ok(failures.first())
+            }
             _ => Ok(failures.first()),
         }
     }

@@ -4,6 +4,7 @@
 //! addresses and calls one kernel after the other. It allocates nothing unless it fails.
 
 mod arg_reduce;
+mod block_folds;
 mod branch;
 mod chain;
 mod code;
@@ -18,6 +19,8 @@ mod repack;
 mod step;
 mod while_loop;
 
+#[cfg(test)]
+mod fold_tests;
 #[cfg(test)]
 mod tests;
 

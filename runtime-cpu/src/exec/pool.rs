@@ -8,12 +8,13 @@ use super::conv::{pixels, three};
 use super::epilogue::{Domain, Finish, Place};
 use super::operand::{Copies, Operands};
 use super::step::{Machine, Overlap, no_kernel, port_spec};
+use crate::Geometry;
 use crate::conv_grad::Pixels;
 use crate::nest::{Base, CompiledNest, Failures, Memory, PortSpec};
 use crate::pool::{Pool, PoolError};
 use crate::window::{
-    Divisor, Element, Geometry, Images, Problem, WindowError, avg_pool, avg_pool_grad, max_pool,
-    scratch_bytes, window_gather, window_scatter,
+    Divisor, Element, Images, Problem, avg_pool, avg_pool_grad, max_pool, scratch_bytes, window_gather,
+    window_scatter,
 };
 
 /// A pool, ready to run.
@@ -24,6 +25,8 @@ pub struct CompiledPool {
     kind: PoolKind,
     copies: Copies,
     problem: Problem,
+    /// Padding after the image.
+    after: [usize; 3],
     operand: (Place, Pixels),
     winner: Option<(Place, Pixels)>,
     /// Moves winners that were made in scratch to where they belong.
@@ -50,8 +53,7 @@ impl CompiledPool {
                 kernel: three(&w.kernel, 1),
                 stride: three(&w.strides, 1),
                 dilation: three(&w.dilations, 1),
-                pad_lo: three(&w.pads_lo, 0),
-                pad_hi: three(&w.pads_hi, 0),
+                pad: three(&w.pads_lo, 0),
             },
             images: g.batch,
             channels: g.channels,
@@ -105,7 +107,7 @@ impl CompiledPool {
             }
             None => None,
         };
-        let domain = Domain { batch: &[], rows, columns, together: columns };
+        let domain = Domain { batch: &[], rows, columns, together: columns, blocks: None };
         let source = (program, step, pool.kind.operands());
         let finish = Finish::new(machine, source, &pool.body, &domain, dtype, end, overlap)?;
         let scratch = finish.end();
@@ -125,6 +127,7 @@ impl CompiledPool {
             kind,
             copies,
             problem,
+            after: three(&w.pads_hi, 0),
             operand,
             winner,
             winners_out,
@@ -168,7 +171,8 @@ impl CompiledPool {
         let (at, winner_pixels) = self.winner.unwrap_or(none);
         let winners = at.pointer::<i32>(memory);
         let winner = Images { data: winners.cast_const(), pixels: winner_pixels };
-        let divisor = |count_pad: bool| if count_pad { Divisor::WithPadding } else { Divisor::Elements };
+        let divisor =
+            |count_pad: bool| if count_pad { Divisor::WithPadding(self.after) } else { Divisor::Elements };
         let failures = Failures::none();
         // SAFETY: the step's scratch has these bytes, and nothing else lies there; the verifier found all
         // views inside their buffers.
@@ -187,10 +191,7 @@ impl CompiledPool {
                 }
             })
         };
-        result.map_err(|error: WindowError| match error {
-            WindowError::Pool(error) => error,
-            other => PoolError::Panicked { message: other.to_string() },
-        })?;
+        result?;
         // SAFETY: all results are made.
         unsafe {
             if let Some(copy) = &self.winners_out {

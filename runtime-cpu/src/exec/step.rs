@@ -156,7 +156,7 @@ impl CompiledStep {
         }
     }
 
-    /// Error against exact arithmetic, as a multiple of the direct algorithm's.
+    /// See [`graphc_ir::program::Choice::error_class`].
     pub fn error_class(&self) -> f32 {
         match self {
             CompiledStep::Conv(conv) => conv.error_class(),

@@ -20,38 +20,38 @@ use crate::target::CpuTarget;
 
 /// Builds a Program whose temporaries lie one after the other.
 #[derive(Clone, Default)]
-struct Draft {
-    program: Program,
+pub(super) struct Draft {
+    pub program: Program,
 }
 
 impl Draft {
-    fn buffer(&mut self, kind: BufferKind, dtype: DType, shape: &[usize]) -> BufferId {
+    pub fn buffer(&mut self, kind: BufferKind, dtype: DType, shape: &[usize]) -> BufferId {
         let decl = BufferDecl { dtype, shape: shape.to_vec(), form: Form::Dense, kind };
         self.program.buffers.push(decl);
         BufferId(self.program.buffers.len() as u32 - 1)
     }
 
-    fn input(&mut self, dtype: DType, shape: &[usize]) -> BufferId {
+    pub fn input(&mut self, dtype: DType, shape: &[usize]) -> BufferId {
         let id = self.buffer(BufferKind::Input(self.program.inputs.len()), dtype, shape);
         self.program.inputs.push(id);
         id
     }
 
-    fn output(&mut self, dtype: DType, shape: &[usize]) -> BufferId {
+    pub fn output(&mut self, dtype: DType, shape: &[usize]) -> BufferId {
         let id = self.buffer(BufferKind::Output(self.program.outputs.len()), dtype, shape);
         self.program.outputs.push(id);
         id
     }
 
-    fn temp(&mut self, dtype: DType, shape: &[usize]) -> BufferId {
+    pub fn temp(&mut self, dtype: DType, shape: &[usize]) -> BufferId {
         self.buffer(BufferKind::Temp, dtype, shape)
     }
 
-    fn port(&self, buffer: BufferId) -> Port {
+    pub fn port(&self, buffer: BufferId) -> Port {
         Port { buffer, view: View::dense(&self.program.buffer(buffer).shape) }
     }
 
-    fn step(&mut self, kernel: Kernel, reads: Vec<Port>, writes: Vec<Port>) {
+    pub fn step(&mut self, kernel: Kernel, reads: Vec<Port>, writes: Vec<Port>) {
         let origins = Origins::named(format!("node{}", self.program.steps.len()));
         self.program.steps.push(Step { kernel, reads, writes, choice: Choice::default(), origins });
     }
@@ -82,20 +82,20 @@ impl Draft {
     }
 }
 
-fn load(body: &mut Body, port: usize, level: Level) -> Reg {
+pub(super) fn load(body: &mut Body, port: usize, level: Level) -> Reg {
     body.push(InstOp::Load(port), &[], DType::F32, level)
 }
 
-fn apply(body: &mut Body, function: ScalarFn, args: &[Reg]) -> Reg {
+pub(super) fn apply(body: &mut Body, function: ScalarFn, args: &[Reg]) -> Reg {
     let types: Vec<DType> = args.iter().map(|arg| body.inst(*arg).dtype).collect();
     body.push(InstOp::Fn(function), args, function.result_dtype(&types).unwrap(), Level::Scalar)
 }
 
-fn store(body: &mut Body, reg: Reg, write: usize) {
+pub(super) fn store(body: &mut Body, reg: Reg, write: usize) {
     body.stores.push(Store { reg, write });
 }
 
-fn sample(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
+pub(super) fn sample(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
     Tensor::from_fn(dtype, shape, |i| {
         let v = (i * 7919 + seed * 104_729) % 2003;
         if dtype.is_float() { Scalar::F(v as f64 / 1000.0 - 1.0) } else { Scalar::I(v as i128 % 5) }
@@ -130,7 +130,7 @@ fn run(
 }
 
 /// Runs the Program on every instruction set with one thread and two; all agree with the reference.
-fn check(draft: &Draft, inputs: &[Tensor], tolerance: f64, name: &str) {
+pub(super) fn check(draft: &Draft, inputs: &[Tensor], tolerance: f64, name: &str) {
     for isa in Isa::available() {
         let mut first: Option<Vec<Tensor>> = None;
         for threads in [1, 2] {
@@ -141,7 +141,8 @@ fn check(draft: &Draft, inputs: &[Tensor], tolerance: f64, name: &str) {
             for (got, want) in got.iter().zip(&want) {
                 for i in 0..want.len() {
                     let (got, want) = (got.get(i).as_f64(), want.get(i).as_f64());
-                    let close = got == want || (got - want).abs() <= tolerance * want.abs().max(1.0);
+                    let same = got == want || (got.is_nan() && want.is_nan());
+                    let close = same || (got - want).abs() <= tolerance * want.abs().max(1.0);
                     assert!(close, "{name}, {isa}, element {i}: {got}, not {want}");
                 }
             }

@@ -7,7 +7,8 @@ use super::kernels::Kernels;
 use super::microkernel::Tile;
 use super::pack::{PackSource, pack_b, pack_b_parallel};
 use super::plan::{PackB, Panels, Path, Plan, plan, whole_lines};
-use super::{BLOCK_ROWS, BLayout, Element, Epilogue, GemmError, Output, Problem, TileCtx};
+use super::{BLOCK_ROWS, BLayout, Element, Epilogue, Output, Problem, RowBlocks, TileCtx};
+use crate::KernelError;
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, share};
@@ -32,9 +33,14 @@ unsafe impl<T: Element> Sync for Run<'_, T> {}
 
 /// An [`Epilogue`], taken apart.
 pub enum Sink<'a, T> {
-    Output { c: Output<T>, bias: *const T, relu: bool },
+    Output {
+        c: Output<T>,
+        bias: *const T,
+        relu: bool,
+    },
     Chain(&'a [Instruction<T>]),
-    Tile(&'a (dyn Fn(&TileCtx<T>) + Sync)),
+    /// A function, with the blocks of a unit, 0 if there are no units.
+    Tile(&'a (dyn Fn(&TileCtx<T>) + Sync), usize),
 }
 
 impl<'a, T: Element> Sink<'a, T> {
@@ -44,8 +50,27 @@ impl<'a, T: Element> Sink<'a, T> {
             Epilogue::Bias(c, bias) => Sink::Output { c, bias, relu: false },
             Epilogue::BiasRelu(c, bias) => Sink::Output { c, bias, relu: true },
             Epilogue::Chain(chain) => Sink::Chain(chain),
-            Epilogue::Tile(tile) => Sink::Tile(tile),
+            Epilogue::Tile(tile) => Sink::Tile(tile, 0),
+            Epilogue::Units(tile, blocks) => Sink::Tile(tile, blocks.max(1)),
         }
+    }
+
+    /// Whether blocks come in units.
+    pub fn has_units(&self) -> bool {
+        matches!(self, Sink::Tile(_, 1..))
+    }
+
+    /// Shares a set's blocks among parts, whole units of them.
+    pub fn share(&self, blocks: usize, parts: usize, index: usize) -> Range<usize> {
+        let unit = if let Sink::Tile(_, unit @ 1..) = self { *unit } else { 1 };
+        let units = share(blocks.div_ceil(unit), parts, index);
+        units.start * unit..(units.end * unit).min(blocks)
+    }
+
+    /// The unit of a block of a set.
+    pub fn unit_of(&self, rows: RowBlocks, set: usize, block: usize) -> usize {
+        let Sink::Tile(_, unit @ 1..) = self else { return 0 };
+        set * rows.blocks.div_ceil(*unit) + block / unit
     }
 
     /// Asks for what the epilogue of a block will read, while the block is still being summed.
@@ -64,7 +89,7 @@ impl<'a, T: Element> Sink<'a, T> {
             Sink::Output { .. } => {}
             // SAFETY: the caller's promise.
             Sink::Chain(chain) => unsafe { (kernels.chain)(chain, block) },
-            Sink::Tile(function) => function(block),
+            Sink::Tile(function, _) => function(block),
         }
     }
 }
@@ -89,15 +114,13 @@ pub unsafe fn gemm<T: Element>(
     b: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), GemmError> {
+) -> Result<(), KernelError> {
     if problem.m == 0 || problem.n == 0 || problem.batch == 0 {
         return Ok(());
     }
     let plan = plan::<T>(isa, problem, pool.threads());
     let needed = plan.scratch_bytes::<T>();
-    if scratch.len() < needed {
-        return Err(GemmError::Scratch { needed, given: scratch.len() });
-    }
+    KernelError::check_scratch("a matrix product", needed, scratch.len())?;
     let scratch = scratch.as_mut_ptr();
     let shared = scratch.wrapping_add(scratch.align_offset(ALIGNMENT)).cast::<T>();
     let run = Run {
@@ -160,7 +183,9 @@ impl<T: Element> Run<'_, T> {
         let split = self.plan.split;
         let (by_columns, rest) = (index % split.columns, index / split.columns);
         let (by_rows, by_batch) = (rest % split.rows, rest / split.rows);
-        let tiles = share(self.problem.m.div_ceil(self.kernels.rows), split.rows, by_rows);
+        // Tiles are shared, or whole blocks of them.
+        let unit = if self.sink.has_units() { BLOCK_ROWS } else { self.kernels.rows };
+        let tiles = self.sink.share(self.problem.m.div_ceil(unit), split.rows, by_rows);
         let products = share(batch.len(), split.batch, by_batch);
         let scratch = self.parts.wrapping_add(index * self.plan.each);
         match self.plan.path {
@@ -169,8 +194,7 @@ impl<T: Element> Run<'_, T> {
                 let part = Part {
                     index,
                     batch: batch.start + products.start..batch.start + products.end,
-                    rows: tiles.start * self.kernels.rows
-                        ..(tiles.end * self.kernels.rows).min(self.problem.m),
+                    rows: tiles.start * unit..(tiles.end * unit).min(self.problem.m),
                     panels: share(self.problem.n.div_ceil(self.kernels.columns), split.columns, by_columns),
                 };
                 self.panels(&panels, &part, scratch);
@@ -257,6 +281,7 @@ impl<T: Element> Run<'_, T> {
         let vectors = b.cols.div_ceil(lanes);
         let tail = b.cols - (vectors - 1) * lanes;
         let masked = usize::from(tail < lanes);
+        let all = RowBlocks { sets: self.problem.batch, blocks: self.problem.m.div_ceil(BLOCK_ROWS) };
         for k_block in 0..panels.k_blocks {
             let last = k_block + 1 == panels.k_blocks;
             let k0 = (k_block * panels.k_block).min(self.problem.k);
@@ -268,6 +293,7 @@ impl<T: Element> Run<'_, T> {
                 let context = TileCtx {
                     thread,
                     batch: product,
+                    unit: self.sink.unit_of(all, product, (a.row0 + block_row) / BLOCK_ROWS),
                     row0: a.row0 + block_row,
                     rows: block_rows,
                     col0: b.col0,

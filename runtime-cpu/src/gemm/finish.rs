@@ -17,7 +17,7 @@ pub unsafe fn finish_block<T: Element>(kernels: &Kernels<T>, sink: &Sink<'_, T>,
     let (c, bias, relu) = match *sink {
         Sink::Output { c, bias, relu } => (c, bias, relu),
         // SAFETY: the caller's promise.
-        Sink::Chain(_) | Sink::Tile(_) => return unsafe { sink.finish(kernels, block) },
+        Sink::Chain(_) | Sink::Tile(..) => return unsafe { sink.finish(kernels, block) },
     };
     let vectors = block.cols.div_ceil(kernels.lanes);
     let tail = block.cols - (vectors - 1) * kernels.lanes;

@@ -20,11 +20,10 @@ mod skinny;
 
 use std::ops::Add;
 
-use thiserror::Error;
-
+use crate::KernelError;
 use crate::conv;
 use crate::isa::Isa;
-use crate::pool::{Pool, PoolError};
+use crate::pool::Pool;
 
 pub use chain::{Combine, Instruction, Operand, run_chain};
 pub(crate) use driver::{Sink, rows_of_tile};
@@ -32,8 +31,8 @@ pub(crate) use finish::finish_block;
 pub(crate) use kernels::Kernels;
 pub(crate) use microkernel::Tile;
 pub use pack::{PackSource, pack_b, pack_b_panels, pack_b_parallel, packed_len, panels};
-pub use plan::scratch_bytes;
 pub(crate) use plan::{MAX_K_BLOCK, SERIAL_BELOW, Split, split};
+pub use plan::{row_blocks, scratch_bytes};
 
 /// The largest number of rows of a block that [`Epilogue::Tile`] is given.
 pub const BLOCK_ROWS: usize = 24;
@@ -112,6 +111,26 @@ pub enum Epilogue<'a, T> {
     /// Calls a function with each block of finished sums. Calls come from several threads at once, but
     /// never two at once with the same [`TileCtx::thread`].
     Tile(&'a (dyn Fn(&TileCtx<T>) + Sync)),
+    /// As [`Epilogue::Tile`], for functions that keep something of the rows: the blocks of a unit of so many
+    /// neighbouring ones, with the same columns, come from one thread, one after the other, in order. See
+    /// [`RowBlocks`].
+    Units(&'a (dyn Fn(&TileCtx<T>) + Sync), usize),
+}
+
+/// The blocks that a kernel makes of the rows of its result, by the shapes and the instruction set alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowBlocks {
+    /// Sets of blocks, which no unit crosses: products, or images that are computed at a time.
+    pub sets: usize,
+    /// Blocks of a set, at most.
+    pub blocks: usize,
+}
+
+impl RowBlocks {
+    /// Units that all blocks form, `unit` of them each.
+    pub fn units(self, unit: usize) -> usize {
+        self.sets.saturating_mul(self.blocks.div_ceil(unit.max(1)))
+    }
 }
 
 /// Where C is written. Its columns are contiguous.
@@ -133,6 +152,8 @@ pub struct TileCtx<T> {
     pub thread: usize,
     /// Which product of the batch.
     pub batch: usize,
+    /// Which unit of an [`Epilogue::Units`] the block belongs to; 0 for other epilogues.
+    pub unit: usize,
     /// The first row of C.
     pub row0: usize,
     /// The number of rows.
@@ -145,22 +166,6 @@ pub struct TileCtx<T> {
     pub acc: *mut T,
     /// Elements of `acc` from one row to the next.
     pub ld: usize,
-}
-
-/// Why a product failed.
-#[derive(Debug, Error)]
-pub enum GemmError {
-    /// The scratch is smaller than [`scratch_bytes`] says.
-    #[error("a matrix product needs {needed} bytes of scratch, but was given {given}")]
-    Scratch {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes given.
-        given: usize,
-    },
-    /// A thread panicked, in a [`Epilogue::Tile`] function.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
 }
 
 /// Computes `epilogue(A * B)` for each product of the batch.
@@ -182,7 +187,7 @@ pub unsafe fn gemm<T: Element>(
     b: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), GemmError> {
+) -> Result<(), KernelError> {
     // SAFETY: the caller's promise.
     unsafe { driver::gemm(pool, isa, problem, a, b, epilogue, scratch) }
 }

@@ -2,7 +2,7 @@
 
 use super::gemv::MAX_VECTORS;
 use super::kernels::Kernels;
-use super::{ALayout, BLOCK_ROWS, BLayout, Element, Problem, packed_len};
+use super::{ALayout, BLOCK_ROWS, BLayout, Element, Problem, RowBlocks, packed_len};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 
@@ -133,6 +133,12 @@ impl Split {
 /// The bytes of scratch that [`super::gemm`] needs with a pool of `threads` threads.
 pub fn scratch_bytes<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> usize {
     plan::<T>(isa, problem, threads).scratch_bytes::<T>()
+}
+
+/// The blocks that [`super::gemm`] makes of the rows, if it keeps units of them together.
+pub fn row_blocks(problem: &Problem) -> Option<RowBlocks> {
+    let blocks = RowBlocks { sets: problem.batch, blocks: problem.m.div_ceil(BLOCK_ROWS) };
+    skinny(problem).is_none().then_some(blocks)
 }
 
 impl Plan {

@@ -103,13 +103,14 @@ impl<T: Element> Run<'_, T> {
                     }
                 }
             }
-            Sink::Chain(_) | Sink::Tile(_) => {
+            Sink::Chain(_) | Sink::Tile(..) => {
                 let block_cols = self.kernels.columns;
                 for i in (0..sums.rows).step_by(BLOCK_ROWS) {
                     for j in (0..sums.cols).step_by(block_cols) {
                         let block = TileCtx {
                             thread,
                             batch,
+                            unit: 0,
                             row0: sums.row0 + i,
                             rows: BLOCK_ROWS.min(sums.rows - i),
                             col0: sums.col0 + j,

@@ -9,6 +9,7 @@
 
 mod access;
 mod build;
+mod down;
 mod levels;
 mod op;
 mod run;
@@ -21,23 +22,19 @@ mod sweep;
 mod tests;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{FoldAxis, FoldKind};
-use graphc_ir::scalar::{Scalar, ScalarFn};
+use graphc_ir::program::FoldAxis;
 
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, PoolError, share};
-use crate::tile::fold::{MergeArgs, MergeFn, merge};
-use crate::tile::map::{MapArgs, MapFn, map};
-use crate::tile::movement::scalar_bytes;
 
 pub use access::{Access, Base, Tile};
 pub use build::{Conflict, build};
+pub use down::Down;
 pub use run::{Failures, Memory, Part};
 pub use source::{PortSpec, Source};
+pub use split::sweep_of;
 pub use sweep::{Sweep, Tiling};
-
-use split::{post_of, results_view, sweep_of};
 
 /// Work (in additions of an element) below which waking other threads does not pay: about 10 us.
 const SERIAL_BELOW: usize = 400_000;
@@ -53,7 +50,7 @@ pub struct CompiledNest {
     sweep: Sweep,
     /// Parts that the sweep is cut into, at most the number of threads.
     parts: usize,
-    down: Option<Down>,
+    folds: Option<ChunkFolds>,
     /// First byte of the chunks' states in scratch.
     states: usize,
     /// First byte of the parts' regions in scratch.
@@ -61,19 +58,11 @@ pub struct CompiledNest {
     region_bytes: usize,
 }
 
-/// The folds down the columns and what follows them.
+/// Folds down the columns, in chunks of rows.
 #[derive(Clone, Debug)]
-struct Down {
-    /// Chunks of rows.
+struct ChunkFolds {
     chunks: usize,
-    merges: Vec<MergeFn>,
-    /// Where the result of each fold goes, in scratch.
-    results: Vec<usize>,
-    /// What makes results from the states of means and variances: `state / rows`.
-    divisions: Vec<Option<MapFn>>,
-    counts: Vec<[u8; 8]>,
-    post: Sweep,
-    post_parts: usize,
+    down: Down,
 }
 
 impl CompiledNest {
@@ -115,7 +104,7 @@ impl CompiledNest {
             return Ok(CompiledNest {
                 sweep,
                 parts,
-                down: None,
+                folds: None,
                 states: first,
                 regions: first,
                 region_bytes,
@@ -123,49 +112,18 @@ impl CompiledNest {
         }
         let chunks = chunks(&sweep);
         let parts = threads.min(if sweep.folds_rows { chunks } else { chunks * sweep.tiling.column_tiles() });
-        let mut end = first + chunks * sweep.state_bytes;
-        let mut results = Vec::new();
-        let mut ports = Vec::new();
-        for fold in &sweep.downs {
-            let view = results_view(fold, &source.columns);
-            let empty = fold.results(sweep.tiling.columns) == 0;
-            ports.push(PortSpec { base: Base::Scratch(end), dtype: fold.dtype, view, empty });
-            results.push(end);
-            end += (fold.results(sweep.tiling.columns) * fold.dtype.size()).next_multiple_of(ALIGNMENT);
-        }
-        let half = post_of(&source, &sweep.downs, ports);
-        let reads = source.reads.len();
-        let conflict = |read: usize, write: usize| read < reads && conflict(read, write);
-        let mut post = build(isa, &half.source, tiling(&half.source), &conflict)?;
-        post.checks = half.checks;
-        let post_work = post.weight.saturating_mul(post.tiling.columns);
-        let post_parts = if post_work < grain { 1 } else { threads.min(post.units()) };
-        let merges = sweep.downs.iter().filter_map(|f| merge(isa, f.kind, f.dtype)).collect();
-        let division = |kind, dtype| match kind {
-            FoldKind::Mean | FoldKind::Var => map(isa, ScalarFn::Div, dtype),
-            _ => None,
-        };
-        let down = Down {
-            chunks,
-            merges,
-            results,
-            divisions: sweep.downs.iter().map(|f| division(f.kind, f.dtype)).collect(),
-            counts: sweep
-                .downs
-                .iter()
-                .map(|f| scalar_bytes(Scalar::F(sweep.tiling.rows as f64), f.dtype))
-                .collect(),
-            post_parts,
-            post,
-        };
-        let region_bytes = region(&sweep).max(region(&down.post));
+        let states = first;
+        let results = first + chunks * sweep.state_bytes;
+        let (down, end) = Down::new(isa, threads, grain, &source, &sweep, results, conflict)?;
+        let region_bytes = region(&sweep).max(down.region_bytes());
         let regions = end.next_multiple_of(ALIGNMENT);
-        Ok(CompiledNest { sweep, parts, down: Some(down), states: first, regions, region_bytes })
+        let folds = Some(ChunkFolds { chunks, down });
+        Ok(CompiledNest { sweep, parts, folds, states, regions, region_bytes })
     }
 
     /// Bytes of scratch that a run needs, those before its own included.
     pub fn scratch_bytes(&self) -> usize {
-        let parts = self.down.as_ref().map_or(self.parts, |down| self.parts.max(down.post_parts));
+        let parts = self.folds.as_ref().map_or(self.parts, |folds| self.parts.max(folds.down.parts()));
         self.regions + parts * self.region_bytes
     }
 
@@ -182,7 +140,7 @@ impl CompiledNest {
         let failures = Failures::none();
         let scratch = Scratch(memory.scratch);
         let region = |part: usize| scratch.at(self.regions + part * self.region_bytes);
-        let Some(down) = &self.down else {
+        let Some(ChunkFolds { chunks, down }) = &self.folds else {
             let units = self.sweep.units();
             fork(pool, self.parts, &|index| {
                 // SAFETY: each part has a region of its own, and units write different elements.
@@ -196,63 +154,25 @@ impl CompiledNest {
         fork(pool, self.parts, &|index| {
             // SAFETY: as above.
             let mut part = unsafe { Part::new(&self.sweep, memory, region(index), &failures) };
-            for unit in share(down.chunks * across, self.parts, index) {
+            for unit in share(chunks * across, self.parts, index) {
                 let (chunk, along) = (unit / across, unit % across);
                 let states = scratch.at(self.states + chunk * self.sweep.state_bytes);
                 let along = (!self.sweep.folds_rows).then_some(along);
                 // SAFETY: each unit has the states of its chunk, or of its columns of the chunk's.
-                unsafe { part.chunk(states, share(row_tiles, down.chunks, chunk), along) };
+                unsafe { part.chunk(states, share(row_tiles, *chunks, chunk), along) };
             }
         })?;
-        // SAFETY: the parts are done, so this thread alone uses the states.
-        unsafe { self.finish_folds(down, scratch) };
-        let units = down.post.units();
-        fork(pool, down.post_parts, &|index| {
-            // SAFETY: as for the sweep.
-            let part = unsafe { Part::new(&down.post, memory, region(index), &failures) };
-            part.units(share(units, down.post_parts, index));
-        })?;
-        Ok(failures.first())
-    }
-
-    /// Merges the chunks' states, in order, and makes results of them.
-    ///
-    /// # Safety
-    /// No part is running, and the scratch is as for [`CompiledNest::run`].
-    unsafe fn finish_folds(&self, down: &Down, scratch: Scratch) {
         let tiling = &self.sweep.tiling;
-        let rows_until = |chunk: usize| {
-            (share(tiling.row_tiles(), down.chunks, chunk).end * tiling.tile_rows).min(tiling.rows)
+        let rows = |chunk: usize, _: usize| {
+            let tiles = share(row_tiles, *chunks, chunk);
+            (tiles.end * tiling.tile_rows).min(tiling.rows) - tiles.start * tiling.tile_rows
         };
-        for along in 0..tiling.column_tiles() {
-            let column = along * tiling.tile_columns;
-            let columns = tiling.tile_columns.min(tiling.columns - column);
-            for (index, fold) in self.sweep.downs.iter().enumerate() {
-                let (offset, len) = fold.states(column, columns);
-                let state = scratch.at(self.states + offset);
-                for chunk in 1..down.chunks {
-                    let other =
-                        scratch.at(self.states + chunk * self.sweep.state_bytes + offset).cast_const();
-                    let counts = [rows_until(chunk - 1), rows_until(chunk) - rows_until(chunk - 1)];
-                    // SAFETY: both chunks have `len` states there, of as many rows as counted.
-                    unsafe { down.merges[index](&MergeArgs { state, other, len, counts }) };
-                }
-                let size = fold.dtype.size();
-                let first = if len == columns { column } else { 0 };
-                let dst = scratch.at(down.results[index] + first * size);
-                let a = state.wrapping_add((fold.arrays() - 1) * len * size).cast_const();
-                // SAFETY: the last array of the states and the results have `len` elements.
-                unsafe {
-                    match down.divisions[index] {
-                        Some(kernel) => {
-                            let operands = [a, down.counts[index].as_ptr(), std::ptr::null()];
-                            kernel(&MapArgs { dst, operands, splat: [false, true, false], len });
-                        }
-                        None => std::ptr::copy_nonoverlapping(a, dst, len * size),
-                    }
-                }
-            }
+        // SAFETY: the parts are done, so this thread alone uses the states and the regions.
+        unsafe {
+            down.merge(&self.sweep, scratch, self.states, *chunks, rows);
+            down.finish(pool, memory, &failures, &region)?;
         }
+        Ok(failures.first())
     }
 }
 

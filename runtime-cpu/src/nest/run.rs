@@ -192,6 +192,35 @@ impl<'a> Part<'a> {
         self.ops(&self.sweep.passes[0], tile);
     }
 
+    /// As [`Part::block`], and folds the tile into `states`, which have `seen` rows of the tile's columns so far.
+    ///
+    /// # Safety
+    /// As [`Part::block`]; `states` has [`Sweep::state_bytes`] bytes, and only this part uses those of the columns.
+    pub unsafe fn folded_block(
+        &mut self,
+        tile: Tile,
+        (acc, row_bytes, pitch): (*mut u8, usize, usize),
+        (states, seen): (*mut u8, usize),
+    ) {
+        self.states = states;
+        self.chunk_row = tile.row.wrapping_sub(seen);
+        if seen == 0 {
+            self.sweep.downs.iter().for_each(|fold| self.clear(fold, (tile.column, tile.columns)));
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.block(tile, acc, row_bytes, pitch) };
+    }
+
+    /// Empties the states of a column of tiles.
+    ///
+    /// # Safety
+    /// As [`Part::chunk`].
+    pub unsafe fn empty(&mut self, states: *mut u8, along: usize) {
+        self.states = states;
+        let tile = self.column_tile(along);
+        self.sweep.downs.iter().for_each(|fold| self.clear(fold, tile));
+    }
+
     /// Folds the tiles of rows in `range` into the states of a chunk; with one pass only the column of
     /// tiles `along`, else all.
     ///
@@ -203,7 +232,7 @@ impl<'a> Part<'a> {
         self.chunk_row = self.row_tile(range.start).0;
         let columns = along.map_or(0..self.sweep.tiling.column_tiles(), |along| along..along + 1);
         for fold in &self.sweep.downs {
-            columns.clone().for_each(|along| self.clear(fold, along));
+            columns.clone().for_each(|along| self.clear(fold, self.column_tile(along)));
         }
         match along {
             None => self.row_tiles(range),
@@ -216,9 +245,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Empties the states of a fold in a column of tiles.
-    fn clear(&self, fold: &DownFold, along: usize) {
-        let (column, columns) = self.column_tile(along);
+    /// Empties the states of a fold in some columns.
+    fn clear(&self, fold: &DownFold, (column, columns): (usize, usize)) {
         let (offset, len) = fold.states(column, columns);
         // SAFETY: the offset is inside the chunk's states, which have `len` elements there.
         unsafe {
@@ -322,7 +350,7 @@ impl<'a> Part<'a> {
                             tile: self.get(source),
                             rows: tile.rows,
                             columns,
-                            seen: tile.row - self.chunk_row,
+                            seen: tile.row.wrapping_sub(self.chunk_row),
                         });
                     }
                 }

@@ -208,6 +208,29 @@ fn join_rows<T: Number, O: Operation<T>>(
     strip
 }
 
+/// Sums narrow rows, `columns <= STRIP / 2` wide, of `f` of the elements: several rows side by side fill a strip. The
+/// function gets an element's place in the strip, where columns repeat.
+#[inline(always)]
+fn fold_narrow<T: Number>(tile: &[T], columns: usize, f: impl Fn(usize, T) -> T) -> [T; STRIP] {
+    let rows = tile.len() / columns;
+    let group = (STRIP / columns).min(rows);
+    let (wide, groups) = (group * columns, rows / group);
+    let (whole, rest) = tile.split_at(groups * wide);
+    let strip = join_rows::<T, Sum>(whole, groups, wide, wide, &f);
+    let mut sums = [T::ZERO; STRIP];
+    for row in strip[..wide].chunks_exact(columns) {
+        for (sum, x) in sums.iter_mut().zip(row) {
+            *sum = sum.add(*x);
+        }
+    }
+    for row in rest.chunks_exact(columns) {
+        for (lane, (sum, x)) in sums.iter_mut().zip(row).enumerate() {
+            *sum = sum.add(f(lane, *x));
+        }
+    }
+    sums
+}
+
 struct Down<T, O>(PhantomData<(T, O)>);
 
 impl<T: Number, O: Operation<T>> Kernel for Down<T, O> {
@@ -262,6 +285,20 @@ impl<T: Real> Kernel for MomentsDown<T> {
             return;
         }
         let count = T::from_count(rows);
+        if columns <= STRIP / 2 {
+            let mean = fold_narrow(tile, columns, |_, x| x).map(|sum| sum.div(count));
+            let mut of_lanes = [T::ZERO; STRIP];
+            for of_row in of_lanes.chunks_exact_mut(columns) {
+                of_row.copy_from_slice(&mean[..columns]);
+            }
+            let deviations =
+                fold_narrow(tile, columns, |lane, x| x.sub(of_lanes[lane]).mul(x.sub(of_lanes[lane])));
+            for column in 0..columns {
+                let (state, tile) = ([means[column], squares[column]], [mean[column], deviations[column]]);
+                [means[column], squares[column]] = merge_moments(state, tile, [seen, rows]);
+            }
+            return;
+        }
         for (strip, (means, squares)) in means.chunks_mut(STRIP).zip(squares.chunks_mut(STRIP)).enumerate() {
             let (from, width) = (&tile[strip * STRIP..], means.len());
             let mean = join_rows::<T, Sum>(from, rows, width, columns, |_, x| x).map(|sum| sum.div(count));

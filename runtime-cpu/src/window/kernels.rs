@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::ops::{Add, Div, Mul};
 
 use super::sweep::{Block, Body};
-use super::{Divisor, Geometry, Images, Problem};
+use super::{Divisor, Images, Problem};
+use crate::Geometry;
 use crate::conv_grad::Pixels;
 use crate::isa::Isa;
 use crate::tile::kernel::{Kernel, TileFn, compiled};
@@ -192,10 +193,10 @@ impl<T: Real> Args<T> {
     #[inline(always)]
     fn each_tap(&self, width: usize, mut tap: impl FnMut([usize; 3], usize)) {
         let geometry = &self.call.geometry;
-        let columns = geometry.taps(2, width);
-        for plane in geometry.taps(0, self.block.depth) {
+        let columns = geometry.inside(2, width);
+        for plane in geometry.inside(0, self.block.depth) {
             let depth = geometry.position(0, self.block.depth, plane);
-            for row in geometry.taps(1, self.block.height) {
+            for row in geometry.inside(1, self.block.height) {
                 let height = geometry.position(1, self.block.height, row);
                 let offset = (plane * geometry.kernel[1] + row) * geometry.kernel[2];
                 for column in columns.clone() {
@@ -323,11 +324,11 @@ impl<T: Real> Pixel<T> for AvgPool {
     unsafe fn pixel<const W: usize>(args: &Args<T>, width: usize, channel: usize) {
         let geometry = &args.call.geometry;
         let Block { depth, height, .. } = args.block;
-        let columns = geometry.taps(2, width);
+        let columns = geometry.inside(2, width);
         let mut sum = [T::default(); W];
-        for plane in geometry.taps(0, depth) {
+        for plane in geometry.inside(0, depth) {
             let plane = geometry.position(0, depth, plane);
-            for line in geometry.taps(1, height) {
+            for line in geometry.inside(1, height) {
                 let line = geometry.position(1, height, line);
                 // Rows of the window are summed apart: a sum of sums rounds less.
                 let mut row = [T::default(); W];

@@ -10,12 +10,12 @@ mod extents;
 mod kernels;
 pub(crate) mod sweep;
 
-use thiserror::Error;
-
+use crate::Geometry;
+use crate::KernelError;
 use crate::conv_grad::Pixels;
 use crate::gemm::Epilogue;
 use crate::isa::Isa;
-use crate::pool::{Pool, PoolError};
+use crate::pool::Pool;
 use kernels::{AvgPool, AvgPoolGrad, Call, Gather, MaxPool, Pooled, Scatter};
 use sweep::Sweep;
 
@@ -26,29 +26,6 @@ pub trait Element: crate::gemm::Element + kernels::Real {}
 
 impl Element for f32 {}
 impl Element for f64 {}
-
-/// The spatial sizes of a pooling, from the slowest dimension to the fastest. Where there are fewer than
-/// three, the first ones have size, kernel, stride and dilation 1 and padding 0.
-///
-/// Window p covers the input positions `p * stride - pad_lo + t * dilation` for t below the kernel's size;
-/// those outside of the input are padding. Windows may run past the padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Sizes of the input.
-    pub input: [usize; 3],
-    /// Sizes of the output: how many windows.
-    pub output: [usize; 3],
-    /// Sizes of the windows; at least 1. All windows have less than 2^31 positions.
-    pub kernel: [usize; 3],
-    /// Input positions from one window to the next; at least 1.
-    pub stride: [usize; 3],
-    /// Input positions from one position of a window to the next; at least 1.
-    pub dilation: [usize; 3],
-    /// Positions of padding before the first input position.
-    pub pad_lo: [usize; 3],
-    /// Positions of padding after the last input position; only divisors depend on it.
-    pub pad_hi: [usize; 3],
-}
 
 /// The shapes of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,26 +50,11 @@ pub struct Images<T> {
 /// What a mean divides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Divisor {
-    /// The positions of the window that are not past the padding.
-    WithPadding,
+    /// The positions of the window that are not past the padding, which has so many positions after the last input
+    /// position, along each dim.
+    WithPadding([usize; 3]),
     /// The positions of the window that are inside the input.
     Elements,
-}
-
-/// Why a pooling failed.
-#[derive(Debug, Error)]
-pub enum WindowError {
-    /// The scratch is smaller than [`scratch_bytes`] says.
-    #[error("a pooling needs {needed} bytes of scratch, but was given {given}")]
-    Scratch {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes given.
-        given: usize,
-    },
-    /// A thread panicked, in an [`Epilogue::Tile`] function.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
 }
 
 /// The largest element of each window, and where it is.
@@ -115,7 +77,7 @@ pub unsafe fn max_pool<T: Element>(
     winner: *mut i32,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), WindowError> {
+) -> Result<(), KernelError> {
     let call = Call { images: x, winner_to: winner, ..Call::new(problem) };
     let sweep = Sweep::new(problem, problem.geometry.output);
     // SAFETY: the caller's promise.
@@ -138,7 +100,7 @@ pub unsafe fn window_scatter<T: Element>(
     winner: Images<i32>,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), WindowError> {
+) -> Result<(), KernelError> {
     let call = Call { images: g, winner, ..Call::new(problem) };
     let sweep = Sweep::new(problem, problem.geometry.input);
     // SAFETY: the caller's promise.
@@ -160,7 +122,7 @@ pub unsafe fn window_gather<T: Element>(
     winner: Images<i32>,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), WindowError> {
+) -> Result<(), KernelError> {
     let call = Call { images: x, winner, ..Call::new(problem) };
     let sweep = Sweep::new(problem, problem.geometry.output);
     // SAFETY: the caller's promise.
@@ -182,7 +144,7 @@ pub unsafe fn avg_pool<T: Element>(
     x: Images<T>,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), WindowError> {
+) -> Result<(), KernelError> {
     let call = Call { images: x, divisor, ..Call::new(problem) };
     let sweep = Sweep::new(problem, problem.geometry.output);
     // SAFETY: the caller's promise.
@@ -205,7 +167,7 @@ pub unsafe fn avg_pool_grad<T: Element>(
     g: Images<T>,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), WindowError> {
+) -> Result<(), KernelError> {
     let call = Call { images: g, divisor, ..Call::new(problem) };
     let sweep = Sweep::new(problem, problem.geometry.input);
     // SAFETY: the caller's promise.

@@ -2,7 +2,8 @@
 
 use std::ops::{Add, Range};
 
-use super::{Problem, WindowError};
+use super::Problem;
+use crate::KernelError;
 use crate::gemm::{BLOCK_ROWS, Epilogue, Output, Sink, TileCtx, block_columns};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
@@ -103,10 +104,10 @@ impl Sweep {
         body: &impl Body<T>,
         epilogue: &Epilogue<'_, T>,
         scratch: &mut [u8],
-    ) -> Result<(), WindowError> {
+    ) -> Result<(), KernelError> {
         let [depth, height, width] = self.sizes;
         let block_channels = match epilogue {
-            Epilogue::Chain(_) | Epilogue::Tile(_) => block_columns::<T>(isa),
+            Epilogue::Chain(_) | Epilogue::Tile(_) | Epilogue::Units(..) => block_columns::<T>(isa),
             _ => self.channels.max(1),
         };
         let (by_strips, length) = (self.by_strips::<T>(), self.piece::<T>());
@@ -119,9 +120,7 @@ impl Sweep {
         let work = pixels.into_iter().chain(self.kernel).fold(1, usize::saturating_mul);
         let parts = pool.threads().min((work / SERIAL_BELOW).max(1)).min(units);
         let needed = scratch_bytes::<T>(isa, pool.threads());
-        if scratch.len() < needed {
-            return Err(WindowError::Scratch { needed, given: scratch.len() });
-        }
+        KernelError::check_scratch("a pool or a depthwise convolution", needed, scratch.len())?;
         let scratch = scratch.as_mut_ptr();
         let shared = Shared(epilogue, scratch.wrapping_add(scratch.align_offset(ALIGNMENT)).cast::<T>());
         let shared = &shared;
@@ -178,10 +177,10 @@ unsafe fn finish<T: crate::gemm::Element>(
                     add_bias(row, bias.wrapping_add(block.channel0), cols, relu);
                 }
             }
-            Epilogue::Chain(_) | Epilogue::Tile(_) => {
+            Epilogue::Chain(_) | Epilogue::Tile(_) | Epilogue::Units(..) => {
                 body.block(block, own, ld);
                 let (row0, col0) = (block.row0, block.channel0);
-                let block = TileCtx { thread, batch: 0, row0, rows, col0, cols, acc: own, ld };
+                let block = TileCtx { thread, batch: 0, unit: 0, row0, rows, col0, cols, acc: own, ld };
                 Sink::new(epilogue).finish(T::kernels(isa), &block);
             }
         }

@@ -1,9 +1,11 @@
 //! A convolution to test, its operands, and naive sums in `f64` to compare with.
 
+use graphc_cpu::Geometry;
+use graphc_cpu::KernelError;
 use graphc_cpu::conv::{
-    FilterSource, Geometry, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
+    FilterSource, Problem, conv, pack_filters, packed_filters_len, scratch_bytes, winograd,
 };
-use graphc_cpu::gemm::{BLOCK_ROWS, Epilogue, GemmError, Output, TileCtx, block_columns};
+use graphc_cpu::gemm::{BLOCK_ROWS, Epilogue, Output, TileCtx, block_columns};
 use graphc_cpu::isa::Isa;
 use graphc_cpu::memory::Block;
 use graphc_cpu::pool::Pool;
@@ -44,6 +46,7 @@ pub struct Case {
     pub cin: usize,
     pub cout: usize,
     pub geometry: Geometry,
+    pub transposed: bool,
     pub form: Form,
     pub finish: Finish,
     /// Elements between the end of a pixel and the next, and at the end of rows and images.
@@ -60,19 +63,37 @@ impl Case {
             stride: [1; 3],
             dilation: [1; 3],
             pad: [0, kernel / 2, kernel / 2],
-            transposed: false,
         };
-        Case { images, groups: 1, cin, cout, geometry, form: Form::TapInOut, finish: Finish::Store, gap: 0 }
+        Case {
+            images,
+            groups: 1,
+            cin,
+            cout,
+            geometry,
+            transposed: false,
+            form: Form::TapInOut,
+            finish: Finish::Store,
+            gap: 0,
+        }
     }
 
     pub fn problem(&self) -> Problem {
-        let Case { images, groups, cin, cout, geometry, gap, .. } = *self;
+        let Case { images, groups, cin, cout, geometry, transposed, gap, .. } = *self;
         let [d, h, w] = geometry.input;
         let pixel = groups * cin + gap;
         let row = w * pixel + gap;
         let plane = h * row + gap;
         let image_stride = d * plane + gap;
-        Problem { images, groups, cin, cout, geometry, image_stride, pixel_strides: [plane, row, pixel] }
+        Problem {
+            images,
+            groups,
+            cin,
+            cout,
+            geometry,
+            transposed,
+            image_stride,
+            pixel_strides: [plane, row, pixel],
+        }
     }
 
     pub fn k(&self) -> usize {
@@ -93,7 +114,8 @@ impl Case {
 
     /// Calls `visit` with each tap and the offset of the pixel that output pixel `at` reads with it.
     pub fn each_read(&self, image: usize, at: usize, mut visit: impl FnMut(usize, usize)) {
-        let Geometry { input, output, kernel, stride, dilation, pad, transposed } = self.geometry;
+        let transposed = self.transposed;
+        let Geometry { input, output, kernel, stride, dilation, pad } = self.geometry;
         let at = [at / output[2] / output[1], at / output[2] % output[1], at % output[2]];
         let problem = self.problem();
         for tap in 0..self.geometry.taps() {
@@ -146,7 +168,7 @@ pub fn compute<T: Float>(
     algorithm: Algorithm,
     case: &Case,
     operands: &Operands<T>,
-) -> Result<Vec<T>, GemmError> {
+) -> Result<Vec<T>, KernelError> {
     let Case { groups, cin, cout, geometry, .. } = *case;
     let problem = case.problem();
     let pixels = case.images * geometry.pixels();
@@ -169,7 +191,7 @@ pub fn compute<T: Float>(
     let to = filters.as_mut_ptr().cast::<T>();
     match algorithm {
         Algorithm::Direct => unsafe { pack_filters(isa, &source, to) },
-        Algorithm::Winograd => unsafe { winograd::pack_filters(isa, &source, geometry.transposed, to) },
+        Algorithm::Winograd => unsafe { winograd::pack_filters(isa, &source, case.transposed, to) },
     }
     let output = Output { c: c.as_mut_ptr(), row_stride, batch_stride: 0 };
     let bias = operands.bias.as_ptr();

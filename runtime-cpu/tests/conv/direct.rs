@@ -1,9 +1,11 @@
 //! Direct convolutions.
 
+use graphc_cpu::Geometry;
+use graphc_cpu::KernelError;
 use graphc_cpu::conv::{
-    Geometry, Problem, conv, pack_filters, pack_filters_parallel, packed_filters_len, scratch_bytes,
+    Problem, conv, pack_filters, pack_filters_parallel, packed_filters_len, scratch_bytes,
 };
-use graphc_cpu::gemm::{Epilogue, GemmError, Output, TileCtx};
+use graphc_cpu::gemm::{Epilogue, Output, TileCtx};
 use graphc_cpu::isa::Isa;
 use graphc_cpu::pool::Pool;
 
@@ -18,7 +20,7 @@ fn compute<T: Float>(
     isa: Isa,
     case: &Case,
     operands: &Operands<T>,
-) -> Result<Vec<T>, GemmError> {
+) -> Result<Vec<T>, KernelError> {
     crate::case::compute(pool, isa, Algorithm::Direct, case, operands)
 }
 
@@ -38,8 +40,8 @@ fn any_case(numbers: &mut Numbers) -> Case {
         stride: [1; 3],
         dilation: [1; 3],
         pad: [0; 3],
-        transposed: numbers.below(2) == 1,
     };
+    let transposed = numbers.below(2) == 1;
     let largest = [14, 9, 5][dims - 1];
     for dim in 3 - dims..3 {
         let (kernel, stride) = (1 + numbers.below(5), 1 + numbers.below(3));
@@ -48,7 +50,7 @@ fn any_case(numbers: &mut Numbers) -> Case {
         // The sizes of a convolution, and of its gradient.
         let large = 1 + numbers.below(largest);
         let small = windows(large, kernel, stride, dilation, low + high).max(1);
-        let sizes = if geometry.transposed { (small, large) } else { (large, small) };
+        let sizes = if transposed { (small, large) } else { (large, small) };
         (geometry.input[dim], geometry.output[dim]) = sizes;
         (geometry.kernel[dim], geometry.stride[dim]) = (kernel, stride);
         (geometry.dilation[dim], geometry.pad[dim]) = (dilation, low);
@@ -60,6 +62,7 @@ fn any_case(numbers: &mut Numbers) -> Case {
         cin: numbers.pick(&channels),
         cout: numbers.pick(&channels),
         geometry,
+        transposed,
         form: numbers.pick(&FORMS),
         finish: numbers.pick(&FINISHES),
         gap: numbers.pick(&[0, 0, 1, 3]),
@@ -96,7 +99,7 @@ fn all_tails_of_channels() {
             for (o, cout) in channels.into_iter().chain([127, 129]).enumerate() {
                 let (form, finish) = (FORMS[(i + o) % 3], FINISHES[(i + o / 3) % 4]);
                 let mut case = Case { form, finish, ..Case::same(1, [3 + o % 3, 5], 3, cin, cout) };
-                case.geometry.transposed = (i + o) % 2 == 1;
+                case.transposed = (i + o) % 2 == 1;
                 check::<f32>(&pool, isa, &case);
                 if (i + o) % 5 == 0 {
                     check::<f64>(&pool, isa, &case);
@@ -121,7 +124,7 @@ fn single_pixels_and_filters_larger_than_the_image() {
                 for finish in FINISHES {
                     let mut case = Case { finish, ..Case::same(images, size, kernel, 19, 70) };
                     case.geometry.pad = [0, pad, pad];
-                    case.geometry.transposed = transposed;
+                    case.transposed = transposed;
                     check::<f32>(&pool, isa, &case);
                 }
             }
@@ -139,7 +142,7 @@ fn windows_without_any_pixel_are_the_epilogue_of_zero() {
             case.geometry.output = [1, 12, 13];
             case.geometry.pad = [0, 4, 4];
             check::<f32>(&pool, isa, &case);
-            case.geometry.transposed = true;
+            case.transposed = true;
             case.geometry.stride = [1, 3, 3];
             check::<f32>(&pool, isa, &case);
             check::<f32>(&pool, isa, &Case { cin: 0, ..case });
@@ -169,7 +172,7 @@ fn long_sums_are_cut_into_blocks() {
             for (kernel, cin) in [(3, 300 + k), (5, 171), (1, 4099), (2, 2050 + k)] {
                 let mut case = Case { finish, gap: 1, ..Case::same(1, [3, 9], kernel, cin, 21) };
                 check::<f32>(&pool, isa, &case);
-                case.geometry.transposed = true;
+                case.transposed = true;
                 check::<f32>(&pool, isa, &case);
             }
         }
@@ -224,7 +227,7 @@ fn pixels_of_their_own_are_a_product() {
         for (gap, transposed) in [(0, false), (0, true), (2, false)] {
             for (images, size) in [(1, [9, 11]), (4, [3, 4]), (7, [1, 1]), (1, [1, 30])] {
                 let mut case = Case { gap, finish: Finish::BiasRelu, ..Case::same(images, size, 1, 33, 70) };
-                case.geometry.transposed = transposed;
+                case.transposed = transposed;
                 check::<f32>(&pool, isa, &case);
             }
         }
@@ -233,7 +236,7 @@ fn pixels_of_their_own_are_a_product() {
         strided.geometry.output = [1, 3, 4];
         check::<f32>(&pool, isa, &strided);
         (strided.geometry.input, strided.geometry.output) = (strided.geometry.output, strided.geometry.input);
-        strided.geometry.transposed = true;
+        strided.transposed = true;
         check::<f32>(&pool, isa, &strided);
     }
 }
@@ -245,7 +248,7 @@ fn large_cases() -> Vec<Case> {
     strided.geometry.output = [1, 11, 11];
     let mut gradient = Case { finish: Finish::Tile, form: Form::TapOutIn, ..strided };
     (gradient.geometry.input, gradient.geometry.output) = (strided.geometry.output, strided.geometry.input);
-    gradient.geometry.transposed = true;
+    gradient.transposed = true;
     let mut stem = Case::same(3, [40, 41], 7, 3, 64);
     stem.geometry.stride = [1, 2, 2];
     stem.geometry.output = [1, 20, 21];
@@ -304,7 +307,7 @@ fn nan_and_infinity_reach_the_windows_that_hold_them_and_no_other() {
         for case in
             [Case::same(2, [6, 7], 3, 3, 20), Case::same(1, [9, 9], 5, 30, 33)].into_iter().flat_map(|case| {
                 let mut gradient = case;
-                gradient.geometry.transposed = true;
+                gradient.transposed = true;
                 gradient.geometry.stride = [1, 2, 2];
                 [case, gradient]
             })
@@ -343,7 +346,9 @@ fn scratch_that_is_too_small_is_an_error() {
         conv(&serial(), Isa::Portable, &problem, x, filters, &Epilogue::Store(output), &mut scratch)
             .unwrap_err()
     };
-    assert!(matches!(error, GemmError::Scratch { needed: n, given } if n == needed && given == needed - 1));
+    assert!(
+        matches!(error, KernelError::Scratch { needed: n, given, .. } if n == needed && given == needed - 1)
+    );
 }
 
 #[test]
@@ -354,13 +359,13 @@ fn huge_shapes_ask_for_huge_scratch_without_overflow() {
     case.geometry.output = [huge; 3];
     case.geometry.kernel = [huge; 3];
     for transposed in [false, true] {
-        case.geometry.transposed = transposed;
         let problem = Problem {
             images: huge,
             groups: huge,
             cin: huge,
             cout: huge,
             geometry: case.geometry,
+            transposed,
             image_stride: huge,
             pixel_strides: [huge; 3],
         };

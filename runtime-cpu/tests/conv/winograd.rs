@@ -1,7 +1,8 @@
 //! Winograd's algorithm.
 
+use graphc_cpu::KernelError;
 use graphc_cpu::conv::{Problem, winograd};
-use graphc_cpu::gemm::{Epilogue, GemmError, Output, TileCtx};
+use graphc_cpu::gemm::{Epilogue, Output, TileCtx};
 use graphc_cpu::isa::Isa;
 use graphc_cpu::pool::Pool;
 
@@ -12,7 +13,7 @@ use crate::case::{
 fn check_both<T: Float>(pool: &Pool, isa: Isa, case: &Case) {
     check::<T>(pool, isa, Algorithm::Winograd, case);
     let mut gradient = *case;
-    gradient.geometry.transposed = true;
+    gradient.transposed = true;
     check::<T>(pool, isa, Algorithm::Winograd, &gradient);
 }
 
@@ -149,7 +150,7 @@ fn only_what_it_can_compute_applies() {
         change(&mut problem);
         winograd::applies(&problem)
     };
-    assert!(with(&|problem| problem.geometry.transposed = true));
+    assert!(with(&|problem| problem.transposed = true));
     assert!(!with(&|problem| problem.groups = 2));
     assert!(!with(&|problem| problem.geometry.stride[2] = 2));
     assert!(!with(&|problem| problem.geometry.dilation[1] = 2));
@@ -170,7 +171,9 @@ fn scratch_that_is_too_small_is_an_error() {
         let (x, filters) = (operands.x.as_ptr(), operands.filters.as_ptr());
         winograd::conv(&serial(), Isa::Portable, &problem, x, filters, &epilogue, &mut scratch).unwrap_err()
     };
-    assert!(matches!(error, GemmError::Scratch { needed: n, given } if n == needed && given == needed - 1));
+    assert!(
+        matches!(error, KernelError::Scratch { needed: n, given, .. } if n == needed && given == needed - 1)
+    );
 }
 
 #[test]

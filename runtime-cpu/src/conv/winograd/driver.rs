@@ -3,12 +3,11 @@
 use super::MATRICES;
 use super::plan::{Plan, plan};
 use super::transform::{TileSums, Window};
+use crate::KernelError;
 use crate::conv::Problem;
 use crate::conv::kernels::Kernels;
 use crate::conv::plan::is_empty;
-use crate::gemm::{
-    self, BLOCK_ROWS, Element, Epilogue, GemmError, Sink, Tile, TileCtx, finish_block, rows_of_tile,
-};
+use crate::gemm::{self, BLOCK_ROWS, Element, Epilogue, Sink, Tile, TileCtx, finish_block, rows_of_tile};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, share};
@@ -42,15 +41,13 @@ pub unsafe fn conv<T: Element>(
     filters: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), GemmError> {
+) -> Result<(), KernelError> {
     if is_empty(problem) {
         return Ok(());
     }
     let plan = plan::<T>(isa, problem, pool.threads());
     let needed = plan.scratch_bytes();
-    if scratch.len() < needed {
-        return Err(GemmError::Scratch { needed, given: scratch.len() });
-    }
+    KernelError::check_scratch("a convolution by Winograd's algorithm", needed, scratch.len())?;
     let scratch = scratch.as_mut_ptr();
     let run = Run {
         products: T::kernels(isa),
@@ -94,7 +91,7 @@ impl<T: Element> Run<'_, T> {
         let Plan { all_tiles, block, split, zeros, windows, sums, .. } = *self.plan;
         let columns = self.products.columns;
         let panels = share(cout.div_ceil(columns), split.columns, index % split.columns);
-        let blocks = share(all_tiles.div_ceil(block), split.rows, index / split.columns);
+        let blocks = self.sink.share(all_tiles.div_ceil(block), split.rows, index / split.columns);
         let first = self.parts.wrapping_add(index * self.plan.each());
         let scratch = Scratch {
             zeros: first,
@@ -127,11 +124,11 @@ impl<T: Element> Run<'_, T> {
     /// # Safety
     /// As for [`Run::part`]; the tiles are at most a block.
     unsafe fn transform_windows(&self, tile0: usize, tiles: usize, scratch: &Scratch<T>) {
-        let Problem { cin, geometry, image_stride, pixel_strides, .. } = *self.problem;
+        let Problem { cin, geometry, transposed, image_stride, pixel_strides, .. } = *self.problem;
         let [_, height, width] = geometry.input.map(|size| size as isize);
         let [_, pad_h, pad_w] = geometry.pad.map(|pad| {
             // With turned filters the gradient reads from 2 pixels before its window's last one.
-            if geometry.transposed { 2 - pad as isize } else { pad as isize }
+            if transposed { 2 - pad as isize } else { pad as isize }
         });
         let mut place = Place::of(tile0, self.plan.tiles);
         for tile in 0..tiles {
@@ -226,6 +223,7 @@ impl<T: Element> Run<'_, T> {
                     let block = TileCtx {
                         thread,
                         batch: 0,
+                        unit: self.sink.unit_of(self.plan.row_blocks(), 0, tile0 / self.plan.block),
                         row0: (place.image * height + y + i) * width + x + first,
                         rows: BLOCK_ROWS.min(pixels - first),
                         col0: panel.col0,

@@ -14,12 +14,25 @@ mod plan;
 pub(super) mod transform;
 
 use super::Problem;
-use crate::gemm::{Element, Epilogue, GemmError};
+use crate::KernelError;
+use crate::gemm::{Element, Epilogue};
 use crate::isa::Isa;
 use crate::pool::Pool;
 
 pub use filters::{pack_filters, pack_filters_parallel, packed_filters_len};
-pub use plan::scratch_bytes;
+pub use plan::{row_blocks, scratch_bytes};
+
+/// Bound of the error, as a multiple of that of sums that add all products one after the other, for operands of
+/// magnitude 1.
+///
+/// A value of the result is the sum of 16 products of a transformed window and filter, whose magnitudes add up to 8 along
+/// each dim (the absolute values of the three transforms multiplied out) instead of the 3 of the taps themselves. These
+/// 64 are rounded in sums of `cin` and about 10 terms, the 9 in a sum of `9 * cin` (Higham, *Accuracy and Stability of
+/// Numerical Algorithms*, 3.1).
+pub fn error_class(cin: usize) -> f32 {
+    let cin = cin.max(1) as f32;
+    64.0 * (cin + 10.0) / (9.0 * 9.0 * cin)
+}
 
 /// Values of a transformed window or filter.
 pub(super) const MATRICES: usize = 16;
@@ -58,7 +71,7 @@ pub unsafe fn conv<T: Element>(
     filters: *const T,
     epilogue: &Epilogue<'_, T>,
     scratch: &mut [u8],
-) -> Result<(), GemmError> {
+) -> Result<(), KernelError> {
     assert!(applies(problem), "Winograd's algorithm was asked for a convolution that it cannot compute");
     // SAFETY: the caller's promise.
     unsafe { driver::conv(pool, isa, problem, x, filters, epilogue, scratch) }

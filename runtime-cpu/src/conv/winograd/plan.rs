@@ -3,7 +3,7 @@
 use super::MATRICES;
 use crate::conv::Problem;
 use crate::conv::plan::{is_empty, whole_lines};
-use crate::gemm::{Element, SERIAL_BELOW, Split, block_columns, split};
+use crate::gemm::{Element, RowBlocks, SERIAL_BELOW, Split, block_columns, split};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 
@@ -50,7 +50,16 @@ pub fn scratch_bytes<T: Element>(isa: Isa, problem: &Problem, threads: usize) ->
     if is_empty(problem) { 0 } else { plan::<T>(isa, problem, threads).scratch_bytes() }
 }
 
+/// The blocks that [`super::conv`] makes of the output pixels.
+pub fn row_blocks<T: Element>(isa: Isa, problem: &Problem) -> RowBlocks {
+    if is_empty(problem) { RowBlocks { sets: 0, blocks: 0 } } else { plan::<T>(isa, problem, 1).row_blocks() }
+}
+
 impl Plan {
+    pub fn row_blocks(&self) -> RowBlocks {
+        RowBlocks { sets: 1, blocks: self.all_tiles.div_ceil(self.block) }
+    }
+
     /// Elements of a part's scratch.
     pub fn each(&self) -> usize {
         [self.zeros, self.windows, self.sums, self.pixels].into_iter().fold(0, usize::saturating_add)

@@ -51,14 +51,28 @@ const COSTS: [Costs; 2] = [
 /// Channels below which register tiles are too narrow, and transforms too much of the work.
 const WINOGRAD_CHANNELS: usize = 16;
 
-/// Bytes of transformed filters that are kept, or made in each run, at most.
-const WINOGRAD_BYTES: usize = 32 << 20;
+/// Bytes of transformed filters that a convolution makes in each run, and that all of a Program's keep, at
+/// most.
+pub const WINOGRAD_BYTES: usize = 32 << 20;
 
-/// The cheapest algorithm; `staged` says that filters are prepared once for many runs.
-pub fn choose(problem: &Problem, dtype: DType, staged: bool) -> Algorithm {
+/// When a convolution's filters are brought into their form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// In each run.
+    EachRun,
+    /// Once for many runs; transformed ones may take so many bytes.
+    Once { room: usize },
+}
+
+/// The cheapest algorithm.
+pub fn choose(problem: &Problem, dtype: DType, preparation: Preparation) -> Algorithm {
     let pairs = (problem.cin * problem.cout) as f64;
     let transformed = 16.0 * pairs * dtype.size() as f64;
-    let small = problem.cin.min(problem.cout) < WINOGRAD_CHANNELS || transformed > WINOGRAD_BYTES as f64;
+    let (prepared, room) = match preparation {
+        Preparation::EachRun => (false, WINOGRAD_BYTES),
+        Preparation::Once { room } => (true, room),
+    };
+    let small = problem.cin.min(problem.cout) < WINOGRAD_CHANNELS || transformed > room as f64;
     if !winograd::applies(problem) || small {
         return Algorithm::Indirect;
     }
@@ -71,7 +85,7 @@ pub fn choose(problem: &Problem, dtype: DType, staged: bool) -> Algorithm {
             Algorithm::Indirect => images * (geometry.pixels() * geometry.taps()) as f64,
             Algorithm::Winograd => 16.0 * tiles,
         };
-        let filters = costs.filter + if staged { 0.0 } else { costs.prepare };
+        let filters = costs.filter + if prepared { 0.0 } else { costs.prepare };
         let transforms = problem.cin as f64 * costs.window + problem.cout as f64 * costs.block;
         products * pairs * costs.product + tiles * transforms + pairs * filters
     };
@@ -82,7 +96,7 @@ pub fn choose(problem: &Problem, dtype: DType, staged: bool) -> Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conv::Geometry;
+    use crate::Geometry;
 
     fn problem(images: usize, cin: usize, cout: usize, size: usize, kernel: usize) -> Problem {
         Problem {
@@ -97,8 +111,8 @@ mod tests {
                 stride: [1; 3],
                 dilation: [1; 3],
                 pad: [0, kernel / 2, kernel / 2],
-                transposed: false,
             },
+            transposed: false,
             image_stride: size * size * cin,
             pixel_strides: [size * size * cin, size * cin, cin],
         }
@@ -107,7 +121,8 @@ mod tests {
     #[test]
     fn the_table_prefers_what_is_cheaper() {
         let choice = |images, cin, cout, size, kernel| {
-            choose(&problem(images, cin, cout, size, kernel), DType::F32, true)
+            let once = Preparation::Once { room: WINOGRAD_BYTES };
+            choose(&problem(images, cin, cout, size, kernel), DType::F32, once)
         };
         assert_eq!(choice(1, 64, 64, 56, 3), Algorithm::Winograd);
         assert_eq!(choice(1, 128, 128, 28, 3), Algorithm::Winograd);
@@ -116,5 +131,13 @@ mod tests {
         assert_eq!(choice(1, 64, 64, 56, 1), Algorithm::Indirect);
         assert_eq!(choice(1, 3, 64, 56, 3), Algorithm::Indirect);
         assert_eq!(choice(1, 512, 512, 3, 3), Algorithm::Indirect);
+    }
+
+    #[test]
+    fn transformed_filters_keep_to_their_room() {
+        let filters = 16 * 64 * 64 * 4;
+        let choice = |room| choose(&problem(1, 64, 64, 56, 3), DType::F32, Preparation::Once { room });
+        assert_eq!(choice(filters), Algorithm::Winograd);
+        assert_eq!(choice(filters - 1), Algorithm::Indirect);
     }
 }

@@ -5,7 +5,7 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::ops::{Geometry, Layout, Window};
 use graphc_ir::program::{Conv, ConvRole, FilterForm, Form, Program, Step};
 
-use super::algorithm::{Algorithm, choose};
+use super::algorithm::{Algorithm, Preparation, WINOGRAD_BYTES, choose};
 use super::{Element, is_depthwise, problem};
 use crate::conv::{self, FilterSource, pack_filters_parallel, winograd};
 use crate::conv_grad::Pixels;
@@ -38,13 +38,21 @@ pub fn algorithm_of(form: FilterForm) -> (Algorithm, bool) {
     }
 }
 
-/// The form that filters are best staged in, with its size.
-pub fn filter_form(machine: Machine, conv: &Conv, dtype: DType) -> Option<Form> {
+/// The form that filters are best staged in, with its size; `program` has those that are staged so far.
+///
+/// Transformed filters take 16 / 9 of the memory, and what they save in time goes with the pixels of an image, of
+/// which a network's first convolutions have most: so they have the first claim.
+pub fn filter_form(machine: Machine, program: &Program, conv: &Conv, dtype: DType) -> Option<Form> {
     if conv.role == ConvRole::FilterGrad || !dtype.is_compute_float() || is_depthwise(&conv.geometry) {
         return None;
     }
     let problem = problem(&conv.geometry, conv.role, NO_PIXELS);
-    let form = form_of(choose(&problem, dtype, true), problem.geometry.transposed);
+    let transformed = program.buffers.iter().map(|buffer| match buffer.form {
+        Form::Filters { bytes, form: FilterForm::Winograd | FilterForm::WinogradTransposed } => bytes,
+        _ => 0,
+    });
+    let room = WINOGRAD_BYTES.saturating_sub(transformed.fold(0, usize::saturating_add));
+    let form = form_of(choose(&problem, dtype, Preparation::Once { room }), problem.transposed);
     let bytes = filter_bytes(machine, &problem, form, dtype)?;
     (bytes > 0).then_some(Form::Filters { bytes, form })
 }
@@ -99,7 +107,7 @@ impl Pack {
         let [tap_stride, read, made] = filter_strides(port, &geometry.window.kernel)
             .ok_or_else(|| Error::new("the taps of filters are not one stride apart"))?;
         let group_stride = geometry.outputs / geometry.groups * made;
-        let transposed = problem.geometry.transposed;
+        let transposed = problem.transposed;
         let (in_stride, out_stride) = if transposed { (made, read) } else { (read, made) };
         Ok(Pack { algorithm, transposed, group_stride, tap_stride, in_stride, out_stride, to })
     }

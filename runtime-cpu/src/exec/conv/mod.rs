@@ -14,12 +14,12 @@ use super::step::{Machine, Overlap, no_kernel, port_spec};
 use crate::conv::{self, winograd};
 use crate::conv_grad::{self, Pixels, conv_filter_grad};
 use crate::depthwise;
-use crate::gemm::GemmError;
+use crate::gemm::RowBlocks;
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::nest::{Failures, Memory, PortSpec};
 use crate::pool::{Pool, PoolError};
-use algorithm::{Algorithm, choose};
+use algorithm::{Algorithm, Preparation, choose};
 use filters::{Pack, algorithm_of, filter_bytes, filter_strides, form_of};
 
 pub use filters::{RepackFilters, filter_form};
@@ -109,15 +109,15 @@ fn problem(geometry: &Geometry, role: ConvRole, strides: Pixels) -> conv::Proble
         groups: g.groups,
         cin,
         cout,
-        geometry: conv::Geometry {
+        geometry: crate::Geometry {
             input,
             output,
             kernel: three(&w.kernel, 1),
             stride: three(&w.strides, 1),
             dilation: three(&w.dilations, 1),
             pad: three(&w.pads_lo, 0),
-            transposed,
         },
+        transposed,
         image_stride: strides.image_stride,
         pixel_strides: strides.strides,
     }
@@ -157,7 +157,20 @@ impl CompiledConv {
         let copies = operands.copies(machine)?;
         let (columns, rows) = result.split_last().map_or((1, &[][..]), |(c, r)| (*c, r));
         let together = if depthwise { columns } else { columns / geometry.groups };
-        let domain = Domain { batch: &[], rows, columns, together };
+        let images = (*role != ConvRole::FilterGrad && !depthwise).then(|| {
+            let problem = problem(geometry, *role, pixels(&first));
+            let algorithm = match program.buffer(step.reads[1].buffer).form {
+                Form::Filters { form, .. } => algorithm_of(form).0,
+                _ => choose(&problem, dtype, Preparation::EachRun),
+            };
+            (problem, algorithm)
+        });
+        // Groups have columns of their own, which are no whole columns of tiles.
+        let blocks = images.filter(|_| geometry.groups == 1).map(|(problem, algorithm)| match dtype {
+            DType::F64 => row_blocks::<f64>(machine, &problem, algorithm),
+            _ => row_blocks::<f32>(machine, &problem, algorithm),
+        });
+        let domain = Domain { batch: &[], rows, columns, together, blocks };
         let source = (program, step, 2);
         let apart = *role == ConvRole::FilterGrad && geometry.groups > 1 && !depthwise;
         let finish = if apart {
@@ -170,22 +183,19 @@ impl CompiledConv {
         let work = if depthwise {
             let taps = filter_strides(&second, &geometry.window.kernel).map_or(0, |[tap, ..]| tap);
             Work::Depthwise(*role, depthwise_problem(geometry, *role, pixels(&first), &second, taps))
-        } else if *role == ConvRole::FilterGrad {
-            Work::FilterGrad(filter_grad_problem(geometry, pixels(&first), pixels(&second)))
-        } else {
-            let problem = problem(geometry, *role, pixels(&first));
-            let (algorithm, pack) = match program.buffer(step.reads[1].buffer).form {
-                Form::Filters { form, .. } => (algorithm_of(form).0, None),
-                _ => {
-                    let algorithm = choose(&problem, dtype, false);
-                    let pack = Pack::new(algorithm, &problem, geometry, &second, end)?;
-                    let form = form_of(algorithm, problem.geometry.transposed);
-                    let bytes = filter_bytes(machine, &problem, form, dtype).unwrap_or(0);
-                    end += bytes.next_multiple_of(ALIGNMENT);
-                    (algorithm, Some(pack))
-                }
+        } else if let Some((problem, algorithm)) = images {
+            let pack = if packed {
+                None
+            } else {
+                let pack = Pack::new(algorithm, &problem, geometry, &second, end)?;
+                let form = form_of(algorithm, problem.transposed);
+                let bytes = filter_bytes(machine, &problem, form, dtype).unwrap_or(0);
+                end += bytes.next_multiple_of(ALIGNMENT);
+                Some(pack)
             };
             Work::Images { algorithm, problem, pack }
+        } else {
+            Work::FilterGrad(filter_grad_problem(geometry, pixels(&first), pixels(&second)))
         };
         let threads = machine.threads;
         let scratch_len = match dtype {
@@ -236,10 +246,14 @@ impl CompiledConv {
         names[self.finish.way()]
     }
 
-    /// Error against exact arithmetic, as a multiple of the direct algorithm's.
+    /// See [`graphc_ir::program::Choice::error_class`].
     pub fn error_class(&self) -> f32 {
-        // Winograd's F(2x2, 3x3) is as accurate as direct sums: its transforms are sums of few terms.
-        1.0
+        match self.work {
+            Work::Images { algorithm: Algorithm::Winograd, problem, .. } => {
+                winograd::error_class(problem.cin)
+            }
+            _ => 1.0,
+        }
     }
 
     /// Runs the convolution; gives the first check that failed, if any.
@@ -284,7 +298,7 @@ impl CompiledConv {
                         Algorithm::Winograd => winograd::conv::<T>,
                     };
                     self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
-                        conv(pool, isa, problem, first, filters, epilogue, scratch).map_err(failed)
+                        conv(pool, isa, problem, first, filters, epilogue, scratch)
                     })
                 }
                 Work::Depthwise(role, problem) => {
@@ -294,20 +308,12 @@ impl CompiledConv {
                         ConvRole::FilterGrad => depthwise::filter_grad::<T>,
                     };
                     self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
-                        depthwise(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| match e {
-                            depthwise::DepthwiseError::Pool(e) => e,
-                            other => PoolError::Panicked { message: other.to_string() },
-                        })
+                        depthwise(pool, isa, problem, first, second, epilogue, scratch)
                     })
                 }
                 Work::FilterGrad(problem) => {
                     self.finish.with::<T, _>(memory, &failures, (0, 0, 0), |epilogue| {
-                        conv_filter_grad(pool, isa, problem, first, second, epilogue, scratch).map_err(|e| {
-                            match e {
-                                conv_grad::ConvGradError::Pool(e) => e,
-                                other => PoolError::Panicked { message: other.to_string() },
-                            }
-                        })
+                        conv_filter_grad(pool, isa, problem, first, second, epilogue, scratch)
                     })
                 }
             }
@@ -318,10 +324,11 @@ impl CompiledConv {
     }
 }
 
-fn failed(error: GemmError) -> PoolError {
-    match error {
-        GemmError::Pool(error) => error,
-        other => PoolError::Panicked { message: other.to_string() },
+/// The blocks that an algorithm makes of the pixels.
+fn row_blocks<T: Element>(machine: Machine, problem: &conv::Problem, algorithm: Algorithm) -> RowBlocks {
+    match algorithm {
+        Algorithm::Indirect => conv::row_blocks::<T>(machine.isa, problem),
+        Algorithm::Winograd => winograd::row_blocks::<T>(machine.isa, problem),
     }
 }
 
@@ -352,7 +359,7 @@ fn depthwise_problem(
 fn filter_grad_problem(geometry: &Geometry, x: Pixels, dy: Pixels) -> conv_grad::Problem {
     let (g, w) = (geometry, &geometry.window);
     conv_grad::Problem {
-        geometry: conv_grad::Geometry {
+        geometry: crate::Geometry {
             input: three(&g.image, 1),
             output: three(&g.positions, 1),
             kernel: three(&w.kernel, 1),
