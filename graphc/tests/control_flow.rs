@@ -1,7 +1,5 @@
 //! Loops, branches and derivatives of modules written in Rust, saved, read again and run on the CPU.
 
-mod common;
-
 use graphc::build::{DType, Expr, Iteration, ModuleBuilder, Result, ScanMemory, ScanSpec, Scanned, Tensor};
 use graphc::{Device, Session};
 

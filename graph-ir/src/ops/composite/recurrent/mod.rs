@@ -302,6 +302,7 @@ fn run<C: Cell>(
         stacks: stacks.len(),
         reverse: sequence.reverse,
         length: b.ty(sequence.x).dims[0].clone(),
+        recompute: false,
     };
     b.op(op, &[&invariants[..], start, &stacks].concat())
 }
