@@ -11,6 +11,52 @@ use graphc_ir::{Builder, DType, Dim, TensorType};
 use super::{Context, Exactness, Outcome, Rule};
 
 pub(super) static RULES: &[Rule] = &[
+    // First: what one loop does not need, the one that it is merged with may.
+    Rule {
+        name: "merge-loops",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Scan(op) = &node.op else { return Ok(Outcome::No) };
+            let twins = twins(cx, op, node);
+            if twins.len() < 2 {
+                return Ok(Outcome::No);
+            }
+            // The same order for every twin, so that all become one node.
+            let mut b = Builder::with_infer(op.body.infer().clone());
+            let inputs = copy_inputs(&mut b, &op.body)?;
+            let n = op.carries;
+            let mut results: Vec<ValueId> = Vec::new();
+            for twin in twins {
+                let own = b.inline(&twin.body, &inputs)?;
+                if results.is_empty() {
+                    results.extend(&own[..n]);
+                } else if results[..n] != own[..n] {
+                    return Ok(Outcome::Rejected("the loops carry different values"));
+                }
+                for r in &own[n..] {
+                    if !results[n..].contains(r) {
+                        results.push(*r);
+                    }
+                }
+            }
+            let own = b.inline(&op.body, &inputs)?;
+            let place = |r: &ValueId| results[n..].iter().position(|x| x == r).map(|i| n + i);
+            let places: Option<Vec<usize>> = own[n..].iter().map(place).collect();
+            let Some(places) = places else { return Ok(Outcome::No) };
+            let body = tidy(&b.finish(&results)?)?;
+            let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
+            Ok(Outcome::Replace((0..n).chain(places).map(|p| outs[p]).collect()))
+        },
+        examples: &[|| {
+            let (one, mut b, ins) = accumulate(false)?;
+            let (two, _, _) = accumulate(true)?;
+            let x = b.op(one, &ins)?;
+            let y = b.op(two, &ins)?;
+            let sum = b.map(ScalarFn::Add, &[x[0], y[0]])?;
+            b.finish(&[sum, y[1]])
+        }],
+        counterexamples: &[],
+    },
     Rule {
         name: "unused-in-loop",
         exactness: Exactness::Exact,
@@ -83,51 +129,6 @@ pub(super) static RULES: &[Rule] = &[
             let outs = b.op(op, &ins)?;
             b.finish(&outs[1..])
         }],
-    },
-    Rule {
-        name: "merge-loops",
-        exactness: Exactness::Exact,
-        apply: |cx, node, ins| {
-            let Op::Scan(op) = &node.op else { return Ok(Outcome::No) };
-            let twins = twins(cx, op, node);
-            if twins.len() < 2 {
-                return Ok(Outcome::No);
-            }
-            // The same order for every twin, so that all become one node.
-            let mut b = Builder::with_infer(op.body.infer().clone());
-            let inputs = copy_inputs(&mut b, &op.body)?;
-            let n = op.carries;
-            let mut results: Vec<ValueId> = Vec::new();
-            for twin in twins {
-                let own = b.inline(&twin.body, &inputs)?;
-                if results.is_empty() {
-                    results.extend(&own[..n]);
-                } else if results[..n] != own[..n] {
-                    return Ok(Outcome::Rejected("the loops carry different values"));
-                }
-                for r in &own[n..] {
-                    if !results[n..].contains(r) {
-                        results.push(*r);
-                    }
-                }
-            }
-            let own = b.inline(&op.body, &inputs)?;
-            let place = |r: &ValueId| results[n..].iter().position(|x| x == r).map(|i| n + i);
-            let places: Option<Vec<usize>> = own[n..].iter().map(place).collect();
-            let Some(places) = places else { return Ok(Outcome::No) };
-            let body = tidy(&b.finish(&results)?)?;
-            let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
-            Ok(Outcome::Replace((0..n).chain(places).map(|p| outs[p]).collect()))
-        },
-        examples: &[|| {
-            let (one, mut b, ins) = accumulate(false)?;
-            let (two, _, _) = accumulate(true)?;
-            let x = b.op(one, &ins)?;
-            let y = b.op(two, &ins)?;
-            let sum = b.map(ScalarFn::Add, &[x[0], y[0]])?;
-            b.finish(&[sum, y[1]])
-        }],
-        counterexamples: &[],
     },
 ];
 

@@ -1,9 +1,11 @@
-//! The moves that make branches, conditional loops and calls, whose bodies are grown like functions.
+//! The moves that make branches, conditional loops and calls, whose bodies are grown like functions, and gradients
+//! that are not derivatives.
 
 use std::sync::Arc;
 
 use graphc_ir::error::Result;
-use graphc_ir::ops::{Call, Cond, StopGradient, While};
+use graphc_ir::ops::attr::Real;
+use graphc_ir::ops::{Call, Cond, CustomGradient, ReverseGradient, StopGradient, StraightThrough, While};
 use graphc_ir::{DType, Dim, Graph, ScalarFn, TensorType, ValueId};
 
 use super::generator::{Generator, Move, Place, Value};
@@ -12,6 +14,8 @@ pub(super) const MOVES: &[Move] = &[
     Move { weight: 4, apply: cond },
     Move { weight: 2, apply: call },
     Move { weight: 3, apply: while_loop },
+    Move { weight: 2, apply: custom_gradient },
+    Move { weight: 2, apply: surrogate },
 ];
 
 /// A few values of the pool.
@@ -124,5 +128,32 @@ fn while_loop(g: &mut Generator) -> Result<()> {
     let outs = g.b.op(op, &ins)?;
     g.push(outs[0], operands[0].bound.max(1.0), false);
     g.push(outs[1], 4.0, true);
+    Ok(())
+}
+
+/// Of one value; its gradient is grown as well, from the operand, the result and what comes in, all of one type.
+fn custom_gradient(g: &mut Generator) -> Result<()> {
+    let x = g.float(|_| true)?;
+    let dims = [g.b.ty(x.id).dims.clone()];
+    let (forward, found) = body(g, &[x], &dims)?;
+    let (backward, _) = body(g, &[x, x, x], &dims)?;
+    let op = CustomGradient { body: Arc::new(forward), backward: Arc::new(backward) };
+    let y = g.b.op1(op, &[x.id])?;
+    g.push(y, found[0].bound, found[0].exact);
+    Ok(())
+}
+
+fn surrogate(g: &mut Generator) -> Result<()> {
+    let x = g.float(|t| t.dtype.is_compute_float())?;
+    if g.prng.chance(0.5) {
+        let scale = Real(g.prng.pick(&[0.5, 1.0]));
+        let y = g.b.op1(ReverseGradient { scale }, &[x.id])?;
+        g.push_like(y, x);
+    } else {
+        let dims = g.b.ty(x.id).dims.clone();
+        let hard = g.partner(g.float, &dims, false)?;
+        let y = g.b.op1(StraightThrough {}, &[x.id, hard.id])?;
+        g.push_like(y, hard);
+    }
     Ok(())
 }
