@@ -150,7 +150,7 @@ op_set! {
     }
     composites {
         Linear, LeakyRelu, Elu, Gelu, Silu, HardTanh, Softmax, LogSoftmax, CrossEntropy, Mse,
-        Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal, ConvBias, ConvTranspose,
+        Flatten, Dropout, BatchNorm, BatchNormInference, Uniform, Normal, TruncatedNormal, ConvBias, ConvTranspose,
         GlobalAvgPool, GlobalMaxPool, AdaptiveAvgPool, AdaptiveMaxPool, LocalResponseNorm, FeatureDropout,
         PadMode, Upsample, MaxUnpool, Call, CustomGradient, ReverseGradient, StraightThrough,
         LayerNorm, RmsNorm, Embedding, ScaledDotProductAttention,

@@ -87,7 +87,9 @@ fn unused_state(module: &Module, all: &mut Vec<Warning>) {
 fn key_of(graph: &Graph, id: NodeId) -> Option<ValueId> {
     let node = graph.node(id);
     match &node.op {
-        Op::RandomBits(_) | Op::Uniform(_) | Op::Normal(_) => node.ins.first().copied(),
+        Op::RandomBits(_) | Op::Uniform(_) | Op::Normal(_) | Op::TruncatedNormal(_) => {
+            node.ins.first().copied()
+        }
         Op::Dropout(_) => node.ins.get(1).copied(),
         _ => None,
     }

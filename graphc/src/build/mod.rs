@@ -34,6 +34,7 @@
 //! ```
 
 mod function;
+mod initializer;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -59,6 +60,7 @@ pub use graphc_ir::module::{Function, Meta, Module, OutputMark, StateRole};
 pub use graphc_ir::ops;
 pub use graphc_ir::tensor::Tensor;
 pub use graphc_optimizer::grad::UpdateRule;
+pub use initializer::{Fan, Initializer};
 
 /// Builds a [`Module`]: symbols first, then state, then functions over it.
 #[derive(Debug, Default)]

@@ -26,6 +26,7 @@ mod recurrent;
 mod rms_norm;
 mod softmax;
 mod surrogate;
+mod truncated_normal;
 mod upsample;
 
 pub use activation::{Elu, Gelu, HardTanh, LeakyRelu, Silu};
@@ -53,6 +54,7 @@ pub use recurrent::{Gru, Lstm, Rnn, RnnActivation};
 pub use rms_norm::RmsNorm;
 pub use softmax::{LogSoftmax, Softmax};
 pub use surrogate::{ReverseGradient, StraightThrough};
+pub use truncated_normal::TruncatedNormal;
 pub use upsample::{Interpolation, Upsample};
 
 use crate::builder::Builder;

@@ -42,7 +42,7 @@ op_struct! {
 }
 
 /// Uniform numbers in [0, 1) with 24 bits: the upper bits of a word times 2^-24, exact in f32.
-fn unit(b: &mut Builder, key: ValueId, dims: &[Dim], dtype: DType) -> Result<ValueId> {
+pub(super) fn unit(b: &mut Builder, key: ValueId, dims: &[Dim], dtype: DType) -> Result<ValueId> {
     let bits = b.op1(RandomBits { dims: dims.to_vec() }, &[key])?;
     let eight = b.full_like(bits, 8.0)?;
     let top = b.map(ScalarFn::Shr, &[bits, eight])?;
@@ -51,7 +51,7 @@ fn unit(b: &mut Builder, key: ValueId, dims: &[Dim], dtype: DType) -> Result<Val
     b.map(ScalarFn::Mul, &[u, scale])
 }
 
-fn check(name: &str, dtype: DType, key: &TensorType) -> Result<()> {
+pub(super) fn check_draw(name: &str, dtype: DType, key: &TensorType) -> Result<()> {
     if !dtype.is_compute_float() {
         fail!("{name} draws f32 or f64, not {dtype}");
     }
@@ -61,11 +61,11 @@ fn check(name: &str, dtype: DType, key: &TensorType) -> Result<()> {
     Ok(())
 }
 
-fn dims_of(shape: &[usize]) -> Vec<Dim> {
+pub(super) fn dims_of(shape: &[usize]) -> Vec<Dim> {
     shape.iter().map(|d| Dim::from(*d)).collect()
 }
 
-fn key_sample() -> Vec<Tensor> {
+pub(super) fn key_sample() -> Vec<Tensor> {
     vec![Tensor::from_slice(&[2], &[3u32, 5])]
 }
 
@@ -86,7 +86,7 @@ impl OpDef for Uniform {
     const ARITY: RangeInclusive<usize> = 1..=1;
 
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
-        check(Self::NAME, self.dtype, &ins[0])?;
+        check_draw(Self::NAME, self.dtype, &ins[0])?;
         Ok(vec![TensorType::new(self.dtype, self.dims.clone())])
     }
 
@@ -126,7 +126,7 @@ impl OpDef for Normal {
     const ARITY: RangeInclusive<usize> = 1..=1;
 
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
-        check(Self::NAME, self.dtype, &ins[0])?;
+        check_draw(Self::NAME, self.dtype, &ins[0])?;
         Ok(vec![TensorType::new(self.dtype, self.dims.clone())])
     }
 
