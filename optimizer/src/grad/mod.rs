@@ -15,6 +15,7 @@ mod reference;
 mod regularizer;
 mod replay;
 pub mod schedule;
+pub mod second_order;
 mod spec;
 #[cfg(test)]
 mod tests;

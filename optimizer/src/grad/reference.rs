@@ -6,6 +6,7 @@ use super::optimizer::Optimizer;
 use super::parameters::Parameters;
 use super::regularizer::{Clip, Regularizer};
 use super::schedule::{Schedule, Warmup};
+use super::second_order::{Lbfgs, Newton};
 
 const HEAD: &str = "# Training functions
 
@@ -38,6 +39,16 @@ Torch7:
 With `mean`, a loss that is a mean over the batch and batches of one size, the step is that of the joint batch.
 ";
 
+const SECOND_ORDER: &str = "
+## Second order
+
+For losses that are functions of the parameters and of data that stay the same, such as logistic regression over all of its data.
+`second_order::add_newton_step` and `add_lbfgs_step` add a function of the forward function's inputs to a module in Rust; each of
+its runs is a step, with its loops in the graph. Outputs: the loss and `gradient_norm` before the step, `step_length`, which is
+0 where no decrease was found, and `iterations` of the inner loop. A `Problem` may add l2 / 2 times the parameters' squares.
+
+";
+
 /// The page as Markdown.
 pub fn training_reference() -> String {
     let mut page = HEAD.to_owned();
@@ -60,6 +71,11 @@ pub fn training_reference() -> String {
     page.push_str("## Clipping: `--clip KEY=VALUE,...`\n\n");
     body(&mut page, &Clip::default());
     page.push_str(ACCUMULATION);
+    page.push_str(SECOND_ORDER);
+    section(&mut page, &Newton::default());
+    section(&mut page, &Lbfgs::default());
+    page.truncate(page.trim_end().len());
+    page.push('\n');
     page
 }
 
