@@ -48,7 +48,7 @@ pub(crate) struct Lowering<'a> {
     /// Filters in forms of the device already made.
     filters: BTreeMap<(ValueId, FilterForm), BufferId>,
     /// Copies already made of images, with their channels last; looked up, never gone through.
-    images: HashMap<(BufferId, View), BufferId>,
+    images: HashMap<(BufferId, View, Vec<usize>), BufferId>,
     /// Values that depend on constants and on state that the function does not assign.
     stable: Vec<bool>,
 }

@@ -83,7 +83,8 @@ impl Lowering<'_> {
             return Source { buffer: source.buffer, view: last };
         }
         let view = View::dense(&sizes);
-        let key = (source.buffer, last.clone());
+        // Views of a broadcast are alike whatever their sizes are.
+        let key = (source.buffer, last.clone(), sizes.clone());
         if let Some(buffer) = self.images.get(&key) {
             return Source { buffer: *buffer, view };
         }

@@ -68,23 +68,31 @@ pub unsafe fn sums<S: Simd, const MR: usize, const NV: usize, const SHARED: bool
     // sums that the tile has.
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
+        let width = NV * S::LANES;
         for index in 0..job.count {
+            // What follows a tile's last tap is most often the first one of the next tile.
+            let following = if index + 1 < job.count { index + 1 } else { 0 };
             let tap = &*job.taps.add(if SHARED { 0 } else { index });
             let mut x = [tap.rows[0]; MR];
-            let mut step = tap.step;
-            let mut offset = job.channel as isize;
+            let (step, next, mut offset);
             if SHARED {
                 let shared = *job.shared.add(index);
-                (step, offset) = (shared.step, offset + shared.offset);
+                (step, next, offset) = (shared.step, (*job.shared.add(following)).step, shared.offset);
+            } else {
+                (step, next, offset) = (tap.step, (*job.taps.add(following)).step, 0);
             }
+            offset += job.channel as isize;
+            // Near the tap's end the filters of the following one are asked for.
+            let ahead = PREFETCH_STEPS * width;
+            let jump = next.wrapping_sub(step + job.channels).wrapping_mul(width).wrapping_add(ahead);
             rows!(I, {
                 x[I] = tap.rows[I].wrapping_offset(offset);
             });
-            let mut panel = job.panel.add((step + job.channel) * (NV * S::LANES));
+            let mut panel = job.panel.add((step + job.channel) * width);
             macro_rules! step {
-                ($u:literal) => {
-                    let row = panel.add($u * NV * S::LANES);
-                    let ahead = panel.wrapping_add((PREFETCH_STEPS + $u) * NV * S::LANES);
+                ($u:literal, $ahead:expr) => {
+                    let row = panel.add($u * width);
+                    let ahead = row.wrapping_add($ahead);
                     let mut columns = [S::zero(); NV];
                     unroll!(J < NV, {
                         columns[J] = S::load(row.add(J * S::LANES));
@@ -100,17 +108,23 @@ pub unsafe fn sums<S: Simd, const MR: usize, const NV: usize, const SHARED: bool
                     });
                 };
             }
-            for _ in 0..job.channels / 4 {
-                step!(0);
-                step!(1);
-                step!(2);
-                step!(3);
-                panel = panel.wrapping_add(4 * NV * S::LANES);
+            let quads = job.channels / 4;
+            let near = quads.saturating_sub(PREFETCH_STEPS / 4);
+            let mut distance = ahead;
+            for quad in 0..quads {
+                if quad == near {
+                    distance = jump;
+                }
+                step!(0, distance);
+                step!(1, distance);
+                step!(2, distance);
+                step!(3, distance);
+                panel = panel.wrapping_add(4 * width);
                 x = x.map(|row| row.wrapping_add(4));
             }
             for _ in 0..job.channels % 4 {
-                step!(0);
-                panel = panel.wrapping_add(NV * S::LANES);
+                step!(0, jump);
+                panel = panel.wrapping_add(width);
                 x = x.map(|row| row.wrapping_add(1));
             }
         }

@@ -74,15 +74,14 @@ impl BlockFolds {
     /// Empties the states for a run.
     ///
     /// # Safety
-    /// The step's scratch is bound, and nobody else uses it; `part` is one of `sweep`.
-    pub unsafe fn begin(&self, sweep: &Sweep, scratch: Scratch, part: &mut Part<'_>) {
+    /// The step's scratch is bound, and nobody else uses it.
+    pub unsafe fn begin(&self, scratch: Scratch, part: &mut Part<'_>) {
         let counts = self.units() * self.panels;
         // SAFETY: so many counts lie there. Where there are no rows, the first unit's states are the result.
         unsafe {
             scratch.at(self.rows).cast::<usize>().write_bytes(0, counts);
             (0..self.panels).for_each(|panel| part.empty(scratch.at(self.states), panel));
         }
-        debug_assert!(sweep.downs.iter().all(|fold| fold.offset < sweep.state_bytes));
     }
 
     /// The states of a unit, and its rows so far in a column of tiles, to which `rows` are added.

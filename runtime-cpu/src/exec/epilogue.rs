@@ -270,7 +270,7 @@ impl Finish {
                 header.cast::<[usize; 2]>().write([usize::MAX; 2]);
                 let mut part = Part::new(sweep, memory, header.add(HEADER), failures);
                 if let (Some(folds), 0) = (folds, thread) {
-                    folds.begin(sweep, Scratch(memory.scratch), &mut part);
+                    folds.begin(Scratch(memory.scratch), &mut part);
                 }
             }
         }

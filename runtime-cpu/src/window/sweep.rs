@@ -1,10 +1,10 @@
 //! Goes over the pixels of a result in blocks, on several threads, and hands them to an epilogue.
 
-use std::ops::{Add, Range};
+use std::ops::Range;
 
 use super::Problem;
 use crate::KernelError;
-use crate::gemm::{BLOCK_ROWS, Epilogue, Output, Sink, TileCtx, block_columns};
+use crate::gemm::{BLOCK_ROWS, Epilogue, Output, Sink, TileCtx, block_columns, finish_block};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, share};
@@ -169,12 +169,15 @@ unsafe fn finish<T: crate::gemm::Element>(
     unsafe {
         match *epilogue {
             Epilogue::Store(c) => body.block(block, place(&c), c.row_stride),
-            Epilogue::Bias(c, bias) | Epilogue::BiasRelu(c, bias) => {
-                let relu = matches!(epilogue, Epilogue::BiasRelu(..));
+            Epilogue::Bias(c, _) | Epilogue::BiasRelu(c, _) => {
                 body.block(block, place(&c), c.row_stride);
-                for row in 0..rows {
-                    let row = place(&c).wrapping_add(row * c.row_stride);
-                    add_bias(row, bias.wrapping_add(block.channel0), cols, relu);
+                // In place, while the block is in the first cache.
+                let (sink, kernels) = (Sink::new(epilogue), T::kernels(isa));
+                for first in (0..cols).step_by(ld) {
+                    let (row0, col0, cols) = (block.row0, block.channel0 + first, ld.min(cols - first));
+                    let (acc, ld) = (place(&c).wrapping_add(first), c.row_stride);
+                    let block = TileCtx { thread, batch: 0, unit: 0, row0, rows, col0, cols, acc, ld };
+                    finish_block(kernels, &sink, &block);
                 }
             }
             Epilogue::Chain(_) | Epilogue::Tile(_) | Epilogue::Units(..) => {
@@ -183,24 +186,6 @@ unsafe fn finish<T: crate::gemm::Element>(
                 let block = TileCtx { thread, batch: 0, unit: 0, row0, rows, col0, cols, acc: own, ld };
                 Sink::new(epilogue).finish(T::kernels(isa), &block);
             }
-        }
-    }
-}
-
-/// # Safety
-/// Both arrays have `columns` elements.
-unsafe fn add_bias<T: Copy + Default + PartialOrd + Add<Output = T>>(
-    row: *mut T,
-    bias: *const T,
-    columns: usize,
-    relu: bool,
-) {
-    for column in 0..columns {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let value = *row.add(column) + *bias.add(column);
-            // NaN stays NaN.
-            *row.add(column) = if relu && value < T::default() { T::default() } else { value };
         }
     }
 }

@@ -241,3 +241,47 @@ impl RepackFilters {
         unsafe { self.pack.run(pool, self.machine, &self.problem, source, written).map(drop) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use graphc_ir::program::{Body, BufferDecl, BufferKind};
+
+    use super::*;
+    use crate::isa::Isa;
+
+    #[test]
+    fn transformed_filters_of_a_program_keep_to_a_budget() {
+        let window = Window {
+            kernel: vec![3; 2],
+            strides: vec![1; 2],
+            dilations: vec![1; 2],
+            pads_lo: vec![1; 2],
+            pads_hi: vec![1; 2],
+            ceil: false,
+        };
+        let geometry = Geometry {
+            layout: Layout::ChannelsLast,
+            batch: 1,
+            channels: 64,
+            outputs: 64,
+            groups: 1,
+            image: vec![56; 2],
+            positions: vec![56; 2],
+            window,
+        };
+        let conv = Conv { role: ConvRole::Forward, geometry, body: Body::default() };
+        let machine = Machine { isa: Isa::Portable, threads: 1 };
+        let filters = 16 * 64 * 64 * 4;
+        let form = |staged: usize| {
+            let form = Form::Filters { bytes: staged, form: FilterForm::Winograd };
+            let decl =
+                BufferDecl { dtype: DType::F32, shape: vec![3, 3, 1, 1], form, kind: BufferKind::Temp };
+            let program = Program { buffers: vec![decl], ..Program::default() };
+            filter_form(machine, &program, &conv, DType::F32)
+        };
+        let fitting = form(WINOGRAD_BYTES - filters);
+        assert_eq!(fitting, Some(Form::Filters { bytes: filters, form: FilterForm::Winograd }));
+        let direct = Form::Filters { bytes: filters / 16 * 9, form: FilterForm::Direct };
+        assert_eq!(form(WINOGRAD_BYTES - filters + 1), Some(direct));
+    }
+}
