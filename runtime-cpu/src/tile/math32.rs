@@ -32,15 +32,15 @@ const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// e^x.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// ln of the largest finite number, and of the smallest normal one.
-    const LARGEST: f32 = 88.722_84;
+    /// The first number above ln of the largest finite one, and ln of the smallest normal one.
+    const OVERFLOW: f32 = 88.722_84;
     const SMALLEST: f32 = -87.336_54;
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUNDER);
     let (r, q) = exp_reduced::<FMA>(x, shifted - ROUNDER);
     let value = fma::<FMA>(r * r, q, r) + 1.0;
     // Adds n to the exponent: the low bits of `shifted` are n, its high bits are shifted out.
     let scaled = f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23));
-    let scaled = if x > LARGEST { f32::INFINITY } else { scaled };
+    let scaled = if x >= OVERFLOW { f32::INFINITY } else { scaled };
     let scaled = if x < SMALLEST { 0.0 } else { scaled };
     if x.is_nan() { x } else { scaled }
 }

@@ -382,3 +382,18 @@ fn folds_follow_the_reference() {
         }
     }
 }
+
+/// At the end of the range, where the exponent's bits are full, a mantissa of more than zeros would be NaN.
+#[test]
+fn exponentials_overflow_to_infinity() {
+    let edge = 88.722_84_f32.to_bits();
+    for bits in edge - 100..edge + 100 {
+        let x = f32::from_bits(bits);
+        let want = f64::from(x).exp() as f32;
+        for y in [super::math32::exp::<true>(x), super::math32::exp::<false>(x)] {
+            assert!(y == want || (y - want).abs() <= 1e-6 * want, "e^{x} is {y}, not {want}");
+        }
+        assert_eq!(super::math32::tanh::<true>(x / 2.0), 1.0);
+        assert!(super::math32::sigmoid::<true>(-x) < 3e-39);
+    }
+}
