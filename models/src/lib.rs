@@ -3,14 +3,17 @@
 //! The files lie beside this crate's source, in `NAME/NAME.json`; `cargo run -p graphc-models -- NAME
 //! FOLDER` writes them anew.
 
+pub mod char_lstm;
 pub mod digits_cnn;
 pub mod digits_mlp;
+pub mod encoder;
 pub mod layers;
 pub mod lenet;
 pub mod mlp_784;
 pub mod resnet18;
 pub mod resnet20;
 pub mod stress;
+pub mod text;
 pub mod two_layer;
 
 use graphc::build::{Error, Module, Result};
@@ -76,6 +79,18 @@ pub const MODELS: &[Model] = &[
         about: "residual network of 20 layers, classifier of handwritten digits",
         file: File::Shipped,
         build: resnet20::build,
+    },
+    Model {
+        name: "char_lstm",
+        about: "language model of characters, two layers of LSTM",
+        file: File::Shipped,
+        build: char_lstm::build,
+    },
+    Model {
+        name: "encoder",
+        about: "transformer encoder of 4 layers that classifies every character",
+        file: File::Shipped,
+        build: encoder::build,
     },
     Model {
         name: "resnet18",

@@ -5,6 +5,8 @@ pub mod classifier;
 pub mod convolution;
 pub mod momentum;
 pub mod residual;
+pub mod tokens;
+pub mod update;
 
 use graphc::build::ops::attr::Real;
 use graphc::build::ops::{Broadcast, Normal};

@@ -4,6 +4,7 @@ mod classifiers;
 mod common;
 mod convolutional;
 mod layers;
+mod sequences;
 mod shipped;
 mod stress;
 mod two_layer;
