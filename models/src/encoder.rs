@@ -110,7 +110,7 @@ fn block<'s>(f: &'s FunctionBuilder<'_>, x: Expr<'s>, name: &str) -> Result<Expr
 /// Attention of every token to all, with heads of WIDTH / HEADS elements.
 fn attention<'s>(f: &'s FunctionBuilder<'_>, x: Expr<'s>, name: &str) -> Result<Expr<'s>> {
     let batch = x.ty().dims[0].clone();
-    let sizes = |sizes: &[usize]| [&[batch.clone()], &dims(sizes)[..]].concat();
+    let sizes = |sizes: &[usize]| [std::slice::from_ref(&batch), &dims(sizes)[..]].concat();
     let all = f.name(&format!("{name}.qkv"), linear(f, x, &format!("{name}.qkv"))?)?;
     let part = |k: usize| {
         let columns = all.slice(2, &Dim::from(k * WIDTH), &Dim::from((k + 1) * WIDTH));
