@@ -9,7 +9,7 @@ use graphc_ir::stage::has_constant_zero;
 use graphc_ir::{Binding, Builder, DType, Dim, Scalar, ScalarFn, Tensor, TensorType, ValueId};
 
 use super::prng::Prng;
-use super::{Config, branches, elementwise, images, layers, literals, movement, scans};
+use super::{Config, branches, elementwise, images, layers, literals, movement, scans, sequences};
 
 /// No value has more elements for a `B` of [`ASSUMED_BATCH`].
 const MAX_ELEMENTS: usize = 400;
@@ -164,6 +164,7 @@ impl Generator {
                 images::MOVES,
                 scans::MOVES,
                 branches::MOVES,
+                sequences::MOVES,
             ],
             Place::Body if self.depth < MAX_DEPTH => {
                 &[elementwise::MOVES, literals::MOVES, movement::MOVES, scans::MOVES, branches::MOVES]

@@ -18,6 +18,7 @@ mod literals;
 mod movement;
 mod prng;
 mod scans;
+mod sequences;
 mod shrink;
 
 use std::ops::RangeInclusive;
