@@ -127,7 +127,7 @@ fn segments_change_memory_and_nothing_else() {
             }
         }
     }
-    let error = recurrence(ScanMemory::SquareRoot, false, "T").err().expect("T is not a number").to_string();
+    let error = recurrence(ScanMemory::SquareRoot, false, "T").expect_err("T is not a number").to_string();
     assert!(error.contains("root of the length") && error.contains("segment"), "{error}");
 }
 

@@ -1,5 +1,6 @@
 //! A layer of long short-term memory and its training step: what its loops hold.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use graphc_ir::autodiff::backward;

@@ -133,8 +133,8 @@ fn a_thousand_iterations_have_the_nodes_of_three() {
     };
     let (short, long) = (gradient(3), gradient(1000));
     assert_eq!(nodes(&short.gradient), nodes(&long.gradient));
-    let ins = vec![operands(1, 1)[0].clone(), operands(1, 1)[1].clone(), operands(1, 1000)[2].clone()];
-    let ins = vec![ins[0].clone(), ins[1].clone(), ins[2].clone().reshaped(&[1000, 2])];
+    let [w, h, x] = operands(1, 1000).try_into().expect("three operands");
+    let ins = [w, h, x.reshaped(&[1000, 2])];
     let found = eval(&long.gradient, &ins).expect("it runs");
     for (i, g) in found.iter().enumerate().take(2) {
         let wanted = central_differences(&long.value, &ins, i).expect("it runs");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{backward, copy_inputs};
+use super::{backward, copy_input, copy_inputs};
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -38,11 +38,10 @@ fn pulled_back(
     live: &[usize],
 ) -> Result<(Vec<ValueId>, Vec<Option<ValueId>>)> {
     let x = copy_inputs(b, body)?;
+    let incoming =
+        live.iter().map(|i| copy_input(b, body, body.results()[*i])).collect::<Result<Vec<_>>>()?;
     let y = b.inline(body, &x)?;
-    let mut seeds = Vec::new();
-    for i in live {
-        seeds.push((y[*i], b.input(body.ty(body.results()[*i]).clone())?));
-    }
+    let seeds: Vec<(ValueId, ValueId)> = live.iter().map(|i| y[*i]).zip(incoming).collect();
     let found = backward(b, &seeds, &x)?;
     Ok((x, found))
 }

@@ -3,7 +3,7 @@
 use super::backward;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
-use crate::graph::ValueId;
+use crate::graph::{NodeId, ValueId};
 use crate::ops::{Jvp, JvpCx, Op, Vjp, VjpCx};
 
 /// A value and its tangent; `None` is zero.
@@ -36,10 +36,10 @@ pub fn forward(b: &mut Builder, of: &[ValueId], wrt: &[ValueId], tangents: &[Val
     let needed = leading_to(b, of);
     let dual =
         |duals: &[Option<Dual>], v: ValueId| duals[v.index()].unwrap_or(Dual { value: v, tangent: None });
-    for i in 0..needed.len() {
-        let id = crate::graph::NodeId(i as u32);
+    for (i, needed) in needed.into_iter().enumerate() {
+        let id = NodeId(i as u32);
         let node = b.graph().node(id).clone();
-        if !needed[i] || node.ins.iter().all(|v| duals[v.index()].is_none()) {
+        if !needed || node.ins.iter().all(|v| duals[v.index()].is_none()) {
             continue;
         }
         // A value that derivatives are taken by is independent, whatever it is computed from.
