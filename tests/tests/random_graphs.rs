@@ -24,7 +24,8 @@ fn disturbed(graph: &Graph, seed: u64) -> Result<Graph> {
             Op::Pad(_) | Op::Concat(_) | Op::Gather(_) | Op::StopGradient(_) => true,
             // They choose elements.
             Op::MaxPool(_) | Op::GlobalMaxPool(_) | Op::AdaptiveMaxPool(_) => true,
-            Op::WindowGather(_) | Op::PadMode(_) => true,
+            Op::WindowGather(_) | Op::PadMode(_) | Op::Embedding(_) => true,
+            Op::ReverseGradient(_) | Op::StraightThrough(_) => true,
             Op::Upsample(u) => u.mode == Interpolation::Nearest,
             Op::Reduce(r) => matches!(r.kind.combine(), ScalarFn::Max | ScalarFn::Min),
             _ => false,

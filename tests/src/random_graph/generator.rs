@@ -4,7 +4,7 @@ use graphc_ir::dim::Symbol;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::module::{StateDecl, StateRole};
 use graphc_ir::ops::attr::Real;
-use graphc_ir::ops::{Iota, Normal, Uniform};
+use graphc_ir::ops::{Iota, Normal, TruncatedNormal, Uniform};
 use graphc_ir::stage::has_constant_zero;
 use graphc_ir::{Binding, Builder, DType, Dim, Scalar, ScalarFn, Tensor, TensorType, ValueId};
 
@@ -331,6 +331,10 @@ impl Generator {
             let (id, bound, exact) = if self.prng.chance(0.5) {
                 let op = Uniform { dtype, dims: ty.dims, lo: Real(0.0), hi: Real(1.0) };
                 (self.b.op1(op, &[key])?, 1.0, true)
+            } else if choice > 0.7 {
+                let (mean, std) = (Real(0.25), Real(0.5));
+                let op = TruncatedNormal { dtype, dims: ty.dims, mean, std, lo: Real(-1.0), hi: Real(1.5) };
+                (self.b.op1(op, &[key])?, 1.5, false)
             } else {
                 let op = Normal { dtype, dims: ty.dims, mean: Real(0.25), std: Real(0.5) };
                 (self.b.op1(op, &[key])?, 4.0, false)
