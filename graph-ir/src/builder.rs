@@ -116,6 +116,19 @@ impl Builder {
         self.op1(Input { index, dtype: ty.dtype, dims: ty.dims }, &[])
     }
 
+    /// An input of the type and the names of a graph's value.
+    pub fn input_like(&mut self, of: &Graph, v: ValueId) -> Result<ValueId> {
+        let outer = std::mem::replace(&mut self.current, of.origins(of.value(v).node).clone());
+        let input = self.input(of.ty(v).clone());
+        self.current = outer;
+        input
+    }
+
+    /// Inputs like a graph's, in their order.
+    pub fn inputs_like(&mut self, of: &Graph) -> Result<Vec<ValueId>> {
+        of.inputs().iter().map(|v| self.input_like(of, *v)).collect()
+    }
+
     /// The value of a state variable before the run.
     pub fn state(&mut self, index: usize, ty: TensorType) -> Result<ValueId> {
         self.op1(StateRead { index, dtype: ty.dtype, dims: ty.dims }, &[])

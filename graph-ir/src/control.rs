@@ -227,7 +227,7 @@ fn body(
     let inputs: Vec<Expr<'_>> = inputs.iter().map(|v| scope.expr(*v)).collect();
     let built = f(&scope, &inputs).map(|outs| ids(&outs).collect::<Vec<_>>());
     scope.finish()?;
-    b.finish(&built?)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+    b.finish(&built?)?.pruned()
 }
 
 /// Iterations of a segment, if there are segments.

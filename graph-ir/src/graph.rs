@@ -221,6 +221,11 @@ impl Graph {
         b.finish(&results)
     }
 
+    /// The graph without dead nodes.
+    pub fn pruned(&self) -> Result<Graph> {
+        self.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+    }
+
     /// Replaces every symbol by its number and checks all requirements.
     pub fn bind(&self, binding: &Binding) -> Result<Graph> {
         let bounds = self.infer.bounds.check(binding);

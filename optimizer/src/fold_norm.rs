@@ -52,7 +52,7 @@ pub fn fold(graph: &Graph, remarks: &mut Remarks) -> Result<Graph> {
         Ok(outs)
     })?;
     // Without the nodes that the chains were made of.
-    folded.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+    folded.pruned()
 }
 
 /// For the last node of each chain that is worth folding, the chain.

@@ -19,7 +19,7 @@ pub fn channels_last(graph: &Graph) -> Result<Graph> {
     let mut known = Known::default();
     let rewritten = graph.rebuild(|b, _, node, ins| known.node(b, node, ins))?;
     // Without the transposes that nothing asked for.
-    rewritten.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+    rewritten.pruned()
 }
 
 /// Axis `order[i]` of a value is axis `i` of the value in this order.

@@ -91,7 +91,7 @@ pub struct Differentiated {
 /// An operation without a gradient on the only path.
 pub fn differentiate(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Differentiated> {
     let mut b = Builder::with_infer(graph.infer().clone());
-    let ins = graph.inputs().iter().map(|v| b.input(graph.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+    let ins = b.inputs_like(graph)?;
     let outs = b.inline(graph, &ins)?;
     let scalar = project(&mut b, &outs, seed)?;
     let one = b.scalar(DType::F64, 1.0)?;
@@ -107,10 +107,10 @@ pub fn differentiate(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Differen
     let whole = b.finish(&found)?;
     let copy = |results: &[ValueId]| -> Result<Graph> {
         let mut b = Builder::with_infer(whole.infer().clone());
-        let ins = whole.inputs().iter().map(|v| b.input(whole.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+        let ins = b.inputs_like(&whole)?;
         let all = b.inline_all(&whole, &ins)?;
         let results: Vec<ValueId> = results.iter().map(|r| all[r.index()]).collect();
-        b.finish(&results)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))
+        b.finish(&results)?.pruned()
     };
     let reached = grads.iter().map(Option::is_some).collect();
     Ok(Differentiated { value: copy(&[scalar])?, gradient: copy(&found)?, reached })
@@ -123,7 +123,7 @@ pub fn differentiate(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Differen
 /// An operation without a derivative.
 pub fn pushed_forward(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Graph> {
     let mut b = Builder::with_infer(graph.infer().clone());
-    let ins = graph.inputs().iter().map(|v| b.input(graph.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+    let ins = b.inputs_like(graph)?;
     let targets: Vec<ValueId> = wrt.iter().map(|i| ins[*i]).collect();
     let tangents =
         wrt.iter().map(|i| b.input(graph.ty(graph.inputs()[*i]).clone())).collect::<Result<Vec<_>>>()?;
@@ -134,7 +134,7 @@ pub fn pushed_forward(graph: &Graph, wrt: &[usize], seed: u32) -> Result<Graph> 
         Some(t) => t,
         None => b.scalar(DType::F64, 0.0)?,
     };
-    b.finish(&[dual.value, tangent])?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))
+    b.finish(&[dual.value, tangent])?.pruned()
 }
 
 /// Central differences of a graph with one rank-0 result, for every element of operand `wrt`.

@@ -1,6 +1,6 @@
 //! Forward mode: tangents pushed from operands to results.
 
-use super::backward;
+use super::{backward, copied};
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 use crate::graph::{NodeId, ValueId};
@@ -175,17 +175,4 @@ fn expansion_tangents(b: &mut Builder, op: &Op, ins: &[Dual]) -> Result<Vec<Dual
     Ok((0..whole.len())
         .map(|i| Dual { value: values[i].filter(|_| loops).unwrap_or(whole[i]), tangent: tangents[i] })
         .collect())
-}
-
-/// Copies what some values of a graph made apart are computed by into `b`.
-fn copied(
-    b: &mut Builder,
-    inner: Builder,
-    values: &[Option<ValueId>],
-    operands: &[ValueId],
-) -> Result<Vec<Option<ValueId>>> {
-    let present: Vec<ValueId> = values.iter().flatten().copied().collect();
-    let graph = inner.finish(&present)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))?;
-    let mut copied = b.inline(&graph, operands)?.into_iter();
-    Ok(values.iter().map(|v| v.and_then(|_| copied.next())).collect())
 }

@@ -19,18 +19,17 @@ pub(crate) use tangents::{branch_tangents, scan_tangents, while_tangents};
 
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::ValueId;
 
-/// Declares inputs of the types of a graph's, in their order.
-pub(crate) fn copy_inputs(b: &mut Builder, of: &Graph) -> Result<Vec<ValueId>> {
-    of.inputs().iter().map(|v| copy_input(b, of, *v)).collect()
-}
-
-/// Declares an input of a value's type and names.
-pub(crate) fn copy_input(b: &mut Builder, of: &Graph, v: ValueId) -> Result<ValueId> {
-    let outer = b.current_origins().clone();
-    b.set_origins(of.origins(of.value(v).node).clone());
-    let input = b.input(of.ty(v).clone());
-    b.set_origins(outer);
-    input
+/// Copies what some values of a graph made apart are computed by into `b`; `operands` take the place of its inputs.
+fn copied(
+    b: &mut Builder,
+    apart: Builder,
+    values: &[Option<ValueId>],
+    operands: &[ValueId],
+) -> Result<Vec<Option<ValueId>>> {
+    let present: Vec<ValueId> = values.iter().flatten().copied().collect();
+    let graph = apart.finish(&present)?.pruned()?;
+    let mut copied = b.inline(&graph, operands)?.into_iter();
+    Ok(values.iter().map(|v| v.and_then(|_| copied.next())).collect())
 }

@@ -1,5 +1,6 @@
 //! Reverse mode: gradients pulled back from results to operands.
 
+use super::copied;
 use crate::builder::Builder;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -148,8 +149,5 @@ fn expansion_gradients(
         }
     }
     let found = backward(&mut inner, &seeds, &args)?;
-    let present: Vec<ValueId> = found.iter().flatten().copied().collect();
-    let graph = inner.finish(&present)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))?;
-    let mut copied = b.inline(&graph, &operands)?.into_iter();
-    Ok(found.iter().map(|f| f.and_then(|_| copied.next())).collect())
+    copied(b, inner, &found, &operands)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::residuals::Cut;
-use super::{add, backward, copy_input, copy_inputs};
+use super::{add, backward};
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -100,7 +100,7 @@ impl Draft {
         let body = &*op.body;
         let first_stack = first_carry + op.carries;
         let mut b = Builder::with_infer(body.infer().clone());
-        let x = copy_inputs(&mut b, body)?;
+        let x = b.inputs_like(body)?;
         let y = b.inline(body, &x)?;
         let is_float = |b: &Builder, v: ValueId| b.ty(v).dtype.is_float();
         let carries: Vec<usize> = (0..op.carries).filter(|c| is_float(&b, y[*c])).collect();
@@ -128,13 +128,13 @@ impl Draft {
     /// The body that also gives `extra`.
     fn forward(&self, op: &Scan, extra: &[ValueId], cut: &Cut) -> Result<Graph> {
         let mut b = Builder::with_infer(self.graph.infer().clone());
-        let inputs = copy_inputs(&mut b, &op.body)?;
+        let inputs = b.inputs_like(&op.body)?;
         let mut map: Vec<Option<ValueId>> = vec![None; self.graph.value_count()];
         self.x.iter().zip(&inputs).for_each(|(v, i)| map[v.index()] = Some(*i));
         self.emit(&mut b, &mut map, |v| !cut.backward[v.index()])?;
         let results = self.y.iter().chain(extra).map(|v| map[v.index()].expect("it is on the way forward"));
         let results: Vec<ValueId> = results.collect();
-        b.finish(&results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+        b.finish(&results)?.pruned()
     }
 
     /// The body of the loop back. `slices` are the operands that are taken slice by slice, which go before the
@@ -143,16 +143,13 @@ impl Draft {
         let mut b = Builder::with_infer(self.graph.infer().clone());
         let mut map: Vec<Option<ValueId>> = vec![None; self.graph.value_count()];
         let mut declare = |b: &mut Builder, v: ValueId| -> Result<()> {
-            map[v.index()] = Some(copy_input(b, &self.graph, v)?);
+            map[v.index()] = Some(b.input_like(&self.graph, v)?);
             Ok(())
         };
         invariants.iter().try_for_each(|i| declare(&mut b, self.x[*i]))?;
         self.g_carries.iter().try_for_each(|v| declare(&mut b, *v))?;
-        let sums: Vec<ValueId> = self
-            .invariants
-            .iter()
-            .map(|i| copy_input(&mut b, &self.graph, self.x[*i]))
-            .collect::<Result<_>>()?;
+        let sums: Vec<ValueId> =
+            self.invariants.iter().map(|i| b.input_like(&self.graph, self.x[*i])).collect::<Result<_>>()?;
         slices.iter().try_for_each(|i| declare(&mut b, self.x[*i]))?;
         cut.stored.iter().try_for_each(|v| declare(&mut b, *v))?;
         self.g_slices.iter().try_for_each(|v| declare(&mut b, *v))?;
@@ -162,7 +159,7 @@ impl Draft {
         for (sum, g) in sums.iter().zip(&mut results[self.carries.len()..]) {
             *g = add(&mut b, *sum, *g)?;
         }
-        b.finish(&results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+        b.finish(&results)?.pruned()
     }
 
     /// Emits the nodes some of whose results are wanted and have no counterpart yet.

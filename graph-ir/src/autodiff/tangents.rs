@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Dual, copy_input, forward};
+use super::{Dual, forward};
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -15,43 +15,61 @@ struct Active {
 }
 
 /// A body that takes each input with its tangent after it, if it has one, and gives each result so.
-///
-/// A result without a tangent of its own gets zeros if it `must` have one.
-fn with_tangents(body: &Graph, inputs: &[bool], must: &[bool]) -> Result<(Graph, Vec<bool>)> {
-    let mut b = Builder::with_infer(body.infer().clone());
-    let (mut x, mut wrt, mut tangents) = (Vec::new(), Vec::new(), Vec::new());
-    for (v, active) in body.inputs().iter().zip(inputs) {
-        x.push(copy_input(&mut b, body, *v)?);
-        if *active {
-            wrt.push(x[x.len() - 1]);
-            tangents.push(b.input(body.ty(*v).clone())?);
+struct Pushed {
+    b: Builder,
+    results: Vec<Dual>,
+}
+
+impl Pushed {
+    fn new(body: &Graph, inputs: &[bool]) -> Result<Pushed> {
+        let mut b = Builder::with_infer(body.infer().clone());
+        let (mut x, mut wrt, mut tangents) = (Vec::new(), Vec::new(), Vec::new());
+        for (v, active) in body.inputs().iter().zip(inputs) {
+            x.push(b.input_like(body, *v)?);
+            if *active {
+                wrt.push(x[x.len() - 1]);
+                tangents.push(b.input(body.ty(*v).clone())?);
+            }
         }
+        let y = b.inline(body, &x)?;
+        let results = forward(&mut b, &y, &wrt, &tangents)?;
+        Ok(Pushed { b, results })
     }
-    let y = b.inline(body, &x)?;
-    let (mut results, mut active) = (Vec::new(), Vec::new());
-    for (i, dual) in forward(&mut b, &y, &wrt, &tangents)?.into_iter().enumerate() {
-        results.push(dual.value);
-        let tangent = match dual.tangent {
-            None if must.get(i) == Some(&true) => Some(b.zeros_like(dual.value)?),
-            tangent => tangent,
-        };
-        results.extend(tangent);
-        active.push(tangent.is_some());
+
+    /// Which results have tangents of their own.
+    fn active(&self) -> Vec<bool> {
+        self.results.iter().map(|dual| dual.tangent.is_some()).collect()
     }
-    let graph = b.finish(&results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))?;
-    Ok((graph, active))
+
+    /// The body; a result without a tangent of its own gets zeros if it is `active`.
+    fn finish(self, active: &[bool]) -> Result<Graph> {
+        let Pushed { mut b, results: duals } = self;
+        let mut results = Vec::new();
+        for (dual, active) in duals.into_iter().zip(active) {
+            results.push(dual.value);
+            if *active {
+                results.push(dual.tangent.map_or_else(|| b.zeros_like(dual.value), Ok)?);
+            }
+        }
+        b.finish(&results)?.pruned()
+    }
 }
 
 /// A loop's body with tangents. A carry has one if it starts with one or gets one from an iteration.
 fn loop_body(body: &Graph, first_carry: usize, carries: usize, given: Vec<bool>) -> Result<(Graph, Active)> {
     let mut inputs = given;
     loop {
-        let must = inputs[first_carry..first_carry + carries].to_vec();
-        let (graph, results) = with_tangents(body, &inputs, &must)?;
-        if results[..carries] == must[..] {
-            return Ok((graph, Active { inputs, results }));
+        let pushed = Pushed::new(body, &inputs)?;
+        let mut results = pushed.active();
+        let mut grown = false;
+        for (starts, gets) in inputs[first_carry..].iter_mut().zip(&mut results[..carries]) {
+            grown |= *gets && !*starts;
+            *starts |= *gets;
+            *gets = *starts;
         }
-        inputs[first_carry..first_carry + carries].copy_from_slice(&results[..carries]);
+        if !grown {
+            return Ok((pushed.finish(&results)?, Active { inputs, results }));
+        }
     }
 }
 
@@ -108,7 +126,7 @@ pub(crate) fn while_tangents(op: &While, cx: &mut JvpCx<'_>) -> Result<Vec<Dual>
     let mut b = Builder::with_infer(op.condition.infer().clone());
     let mut x = Vec::new();
     for (v, active) in op.condition.inputs().iter().zip(&active.inputs) {
-        x.push(copy_input(&mut b, &op.condition, *v)?);
+        x.push(b.input_like(&op.condition, *v)?);
         if *active {
             b.input(op.condition.ty(*v).clone())?;
         }
@@ -125,14 +143,11 @@ pub(crate) fn while_tangents(op: &While, cx: &mut JvpCx<'_>) -> Result<Vec<Dual>
 /// Forward mode through a branch.
 pub(crate) fn branch_tangents(op: &Cond, cx: &mut JvpCx<'_>) -> Result<Vec<Dual>> {
     let inputs: Vec<bool> = cx.tangents[1..].iter().map(Option::is_some).collect();
-    let (_, then) = with_tangents(&op.then, &inputs, &[])?;
-    let (_, otherwise) = with_tangents(&op.otherwise, &inputs, &[])?;
-    let results: Vec<bool> = then.iter().zip(otherwise).map(|(a, b)| *a || b).collect();
+    let (then, otherwise) = (Pushed::new(&op.then, &inputs)?, Pushed::new(&op.otherwise, &inputs)?);
+    let results: Vec<bool> = then.active().iter().zip(otherwise.active()).map(|(a, b)| *a || b).collect();
     let mut ins = vec![cx.ins[0]];
     ins.extend(operands(cx, 1..cx.ins.len(), &inputs)?);
-    let dual = Cond {
-        then: Arc::new(with_tangents(&op.then, &inputs, &results)?.0),
-        otherwise: Arc::new(with_tangents(&op.otherwise, &inputs, &results)?.0),
-    };
+    let dual =
+        Cond { then: Arc::new(then.finish(&results)?), otherwise: Arc::new(otherwise.finish(&results)?) };
     Ok(duals(cx.b.op(dual, &ins)?, &results))
 }

@@ -185,7 +185,7 @@ impl ModuleBuilder {
         let draft = f.finish(built)?;
         let results: Vec<_> =
             draft.outputs.iter().map(|(_, v)| *v).chain(draft.updates.iter().map(|(_, v)| *v)).collect();
-        let mut graph = b.finish(&results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))?;
+        let mut graph = b.finish(&results)?.pruned()?;
         if draft.differentiated {
             graph = graphc_optimizer::grad::canonical(&graph)?;
         }

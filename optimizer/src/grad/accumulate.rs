@@ -12,10 +12,10 @@ use graphc_ir::scalar::{Scalar, ScalarFn};
 use graphc_ir::tensor::Tensor;
 use graphc_ir::types::TensorType;
 
+use super::read;
 use super::replay::named;
 use super::spec::Accumulate;
 use super::update::UpdateRule;
-use super::{live, read};
 
 /// Name of the function that sets the accumulated gradients to zero.
 pub const ZERO_GRAD_PARAMETERS: &str = "zero_grad_parameters";
@@ -79,7 +79,7 @@ fn function(b: Builder, updates: &[(usize, ValueId)]) -> Result<Function> {
     let results: Vec<ValueId> = updates.iter().map(|(_, v)| *v).collect();
     Ok(Function {
         updates: updates.iter().map(|(i, _)| *i).collect(),
-        graph: live(b, &results)?,
+        graph: b.finish(&results)?.pruned()?,
         ..Function::default()
     })
 }

@@ -7,13 +7,13 @@ use graphc_ir::builder::Builder;
 use graphc_ir::dim::Dim;
 use graphc_ir::dtype::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::fail;
-use graphc_ir::graph::{Graph, ValueId};
+use graphc_ir::graph::ValueId;
 use graphc_ir::ops::{Iota, Op, Scan};
 use graphc_ir::scalar::ScalarFn;
 use graphc_ir::types::TensorType;
 
 use super::gradients::gradients;
+use super::hoist::Hoisted;
 use super::replay::{canonical_values, replay};
 
 /// The directional derivatives of `of` along `tangents` of the values `wrt` (forward mode), with the values `of`
@@ -29,11 +29,7 @@ pub fn jvp(
     tangents: &[ValueId],
 ) -> Result<Vec<(ValueId, ValueId)>> {
     let of = if are_leaves(b, wrt) { canonical_values(b, of)? } else { of.to_vec() };
-    let duals = autodiff::forward(b, &of, wrt, tangents)?;
-    duals
-        .into_iter()
-        .map(|Dual { value, tangent }| Ok((value, tangent.map_or_else(|| b.zeros_like(value), Ok)?)))
-        .collect()
+    pushed_forward(b, &of, wrt, tangents)
 }
 
 /// The products of the Hessian of a rank-0 loss with vectors: the gradient's derivative along them, without the
@@ -48,11 +44,7 @@ pub fn hvp(
     vectors: &[ValueId],
 ) -> Result<Vec<(ValueId, ValueId)>> {
     let gradient = gradients(b, loss, wrt)?;
-    let duals = autodiff::forward(b, &gradient, wrt, vectors)?;
-    duals
-        .into_iter()
-        .map(|Dual { value, tangent }| Ok((value, tangent.map_or_else(|| b.zeros_like(value), Ok)?)))
-        .collect()
+    pushed_forward(b, &gradient, wrt, vectors)
 }
 
 /// The Jacobian of `of` with respect to `wrt`, for small functions: dims are those of `of`, then those of `wrt`.
@@ -80,6 +72,20 @@ pub fn hessian(b: &mut Builder, loss: ValueId, wrt: ValueId) -> Result<ValueId> 
     by_columns(b, gradient, wrt)
 }
 
+/// Values with their tangents; zeros where a value does not depend on what is moved.
+fn pushed_forward(
+    b: &mut Builder,
+    of: &[ValueId],
+    wrt: &[ValueId],
+    tangents: &[ValueId],
+) -> Result<Vec<(ValueId, ValueId)>> {
+    let duals = autodiff::forward(b, of, wrt, tangents)?;
+    duals
+        .into_iter()
+        .map(|Dual { value, tangent }| Ok((value, tangent.map_or_else(|| b.zeros_like(value), Ok)?)))
+        .collect()
+}
+
 fn are_leaves(b: &Builder, values: &[ValueId]) -> bool {
     values.iter().all(|v| matches!(b.graph().def(*v).op, Op::Input(_) | Op::StateRead(_)))
 }
@@ -87,8 +93,7 @@ fn are_leaves(b: &Builder, values: &[ValueId]) -> bool {
 /// A Jacobian by forward mode.
 fn by_columns(b: &mut Builder, of: ValueId, wrt: ValueId) -> Result<ValueId> {
     let along = |b: &mut Builder, of: ValueId, wrt: ValueId, t: ValueId| -> Result<ValueId> {
-        let dual = autodiff::forward(b, &[of], &[wrt], &[t])?[0];
-        dual.tangent.map_or_else(|| b.zeros_like(of), Ok)
+        Ok(pushed_forward(b, &[of], &[wrt], &[t])?[0].1)
     };
     let columns = mapped_over_basis(b, of, wrt, wrt, along)?;
     // [elements of wrt, of..] to [of.., wrt..].
@@ -132,8 +137,15 @@ fn mapped_over_basis(
     let map = replay(&mut apart, b.graph(), |b, _, node, ins| b.op(node.op.clone(), ins))?;
     let unit = apart.input(ty.clone())?;
     let result = derivative(&mut apart, map[of.index()], map[wrt.index()], unit)?;
-    let whole = apart.finish(&[result])?;
-    let (body, invariants) = closed_over(b, &whole, unit)?;
+    let whole = apart.finish(&[result])?.pruned()?;
+    let cut = Hoisted::new(&whole, whole.inputs().len() - 1);
+    let inputs = b.graph().inputs().to_vec();
+    let invariants = cut.outside(b, &inputs)?;
+    let mut inner = Builder::with_infer(whole.infer().clone());
+    let fixed = invariants.iter().map(|v| inner.input(b.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+    let unit = inner.input(ty.clone())?;
+    let results = cut.inside(&mut inner, &fixed, &[unit])?;
+    let body = inner.finish(&results)?.pruned()?;
     let elements = Dim::product_of(&ty.dims)?;
     let units = identity(b, &ty, &elements)?;
     let operands: Vec<ValueId> = invariants.into_iter().chain([units]).collect();
@@ -146,72 +158,6 @@ fn mapped_over_basis(
         recompute: false,
     };
     b.op1(scan, &operands)
-}
-
-/// Cuts a graph with one result in two: what depends on its last input becomes a body of invariants and that
-/// input, and the rest is appended to `b`, whose inputs the other ones are; the invariants there come back.
-fn closed_over(b: &mut Builder, whole: &Graph, last: ValueId) -> Result<(Graph, Vec<ValueId>)> {
-    let mut depends = vec![false; whole.value_count()];
-    depends[last.index()] = true;
-    for (_, node) in whole.nodes() {
-        if node.ins.iter().any(|v| depends[v.index()]) {
-            node.outs().for_each(|o| depends[o.index()] = true);
-        }
-    }
-    let live = whole.live_nodes();
-    let result = whole.results()[0];
-    let mut captured: Vec<ValueId> = Vec::new();
-    let mut capture = |v: ValueId| {
-        let constant = matches!(whole.def(v).op, Op::Const(_) | Op::Iota(_));
-        if !depends[v.index()] && !constant && !captured.contains(&v) {
-            captured.push(v);
-        }
-    };
-    for (id, node) in whole.nodes() {
-        if live[id.index()] && node.outs().any(|o| depends[o.index()]) {
-            node.ins.iter().for_each(|v| capture(*v));
-        }
-    }
-    capture(result);
-
-    let mut outside: Vec<Option<ValueId>> = vec![None; whole.value_count()];
-    let inputs = b.graph().inputs().to_vec();
-    for (id, node) in whole.nodes() {
-        if !live[id.index()] || node.outs().any(|o| depends[o.index()]) {
-            continue;
-        }
-        let outs = match &node.op {
-            Op::Input(input) => vec![inputs[input.index]],
-            op => {
-                let ins: Vec<ValueId> = node.ins.iter().filter_map(|v| outside[v.index()]).collect();
-                b.op(op.clone(), &ins)?
-            }
-        };
-        node.outs().zip(outs).for_each(|(o, new)| outside[o.index()] = Some(new));
-    }
-
-    let mut inner = Builder::with_infer(whole.infer().clone());
-    let mut inside: Vec<Option<ValueId>> = vec![None; whole.value_count()];
-    for v in captured.iter().chain([&last]) {
-        inside[v.index()] = Some(inner.input(whole.ty(*v).clone())?);
-    }
-    for (id, node) in whole.nodes() {
-        let constant = matches!(node.op, Op::Const(_) | Op::Iota(_));
-        let wanted = live[id.index()] && (constant || node.outs().any(|o| depends[o.index()]));
-        if !wanted || node.outs().any(|o| inside[o.index()].is_some()) {
-            continue;
-        }
-        let ins: Vec<ValueId> = node.ins.iter().filter_map(|v| inside[v.index()]).collect();
-        inner.set_origins(whole.origins(id).clone());
-        for (o, new) in node.outs().zip(inner.op(node.op.clone(), &ins)?) {
-            inside[o.index()] = Some(new);
-        }
-    }
-    let Some(result) = inside[result.index()] else {
-        fail!("the derivative does not depend on its direction")
-    };
-    let body = inner.finish(&[result])?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))?;
-    Ok((body, captured.iter().filter_map(|v| outside[v.index()]).collect()))
 }
 
 /// All unit vectors of a type, stacked.

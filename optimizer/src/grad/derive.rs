@@ -12,8 +12,8 @@ use super::derivatives::{hessian, hvp, jacobian, jvp};
 use super::gradients::gradients;
 use super::loss::did_you_mean;
 use super::replay::named;
-use super::spec::{Loss, Mode, TrainingSpec};
-use super::{TARGET, canonical, find_function, forward, live, read};
+use super::spec::{Loss, Mode};
+use super::{TARGET, canonical, find_function, forward, read};
 
 attr_enum! {
     /// A derivative of a function's output with respect to inputs and state.
@@ -71,7 +71,7 @@ pub fn add_derivative(module: &Module, spec: &DerivativeSpec) -> Result<Module> 
     let mut b = Builder::with_infer(function.graph.infer().clone());
     let forward = forward::copy(&mut b, &function.with_graph(canonical(&function.graph)?), Mode::Frozen)?;
     let mut inputs = function.inputs.clone();
-    let of = output(&mut b, module, spec, &forward.outputs)?;
+    let of = output(&mut b, function, spec, &forward.outputs)?;
     if spec.of.has_target() {
         inputs.push(TARGET.into());
     }
@@ -116,7 +116,7 @@ pub fn add_derivative(module: &Module, spec: &DerivativeSpec) -> Result<Module> 
     let mut outputs = vec![OutputDecl { name: value_name(&spec.of).into(), mark: None }];
     outputs.extend(found.iter().map(|(name, _)| OutputDecl { name: name.clone(), mark: None }));
     let results: Vec<ValueId> = std::iter::once(value).chain(found.iter().map(|(_, v)| *v)).collect();
-    let derived = Function { inputs, outputs, updates: Vec::new(), graph: live(b, &results)? };
+    let derived = Function { inputs, outputs, updates: Vec::new(), graph: b.finish(&results)?.pruned()? };
     let mut module = module.clone();
     module.functions.insert(name.into(), derived);
     Ok(module)
@@ -131,8 +131,12 @@ fn value_name(of: &Loss) -> &str {
 }
 
 /// What is differentiated: an output of any type, or a loss made of one.
-fn output(b: &mut Builder, module: &Module, spec: &DerivativeSpec, outputs: &[ValueId]) -> Result<ValueId> {
-    let function = find_function(module, &spec.function)?;
+fn output(
+    b: &mut Builder,
+    function: &Function,
+    spec: &DerivativeSpec,
+    outputs: &[ValueId],
+) -> Result<ValueId> {
     let any = matches!(spec.derivative, Derivative::Jvp | Derivative::Jacobian);
     let place = match &spec.of {
         Loss::Output(name) if any => function.outputs.iter().position(|o| o.name == *name),
@@ -140,10 +144,7 @@ fn output(b: &mut Builder, module: &Module, spec: &DerivativeSpec, outputs: &[Va
     };
     match place {
         Some(i) => Ok(outputs[i]),
-        None => {
-            let training = TrainingSpec::new(&spec.function, spec.of.clone());
-            named(b, super::LOSS, |b| training.loss.build(b, (&spec.function, function), outputs))
-        }
+        None => named(b, super::LOSS, |b| spec.of.build(b, (&spec.function, function), outputs)),
     }
 }
 

@@ -8,6 +8,7 @@ mod derivatives;
 mod derive;
 mod forward;
 mod gradients;
+mod hoist;
 mod loss;
 pub mod optimizer;
 pub mod parameters;
@@ -24,7 +25,7 @@ mod update;
 use graphc_ir::builder::Builder;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::fail;
-use graphc_ir::graph::{Graph, ValueId};
+use graphc_ir::graph::ValueId;
 use graphc_ir::module::{Function, Module, OutputDecl, OutputMark, StateDecl, StateRole};
 use graphc_ir::ops::Op;
 
@@ -94,7 +95,7 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
         inputs,
         outputs: vec![OutputDecl { name: LOSS.into(), mark: Some(OutputMark::Loss) }],
         updates: updates.iter().map(|(i, _)| *i).collect(),
-        graph: live(b, &results)?,
+        graph: b.finish(&results)?.pruned()?,
     };
     match spec.accumulate {
         None => {
@@ -109,11 +110,6 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
         }
     }
     Ok(trained)
-}
-
-/// The graph of what the results need.
-fn live(b: Builder, results: &[ValueId]) -> Result<Graph> {
-    b.finish(results)?.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
 }
 
 fn find_function<'m>(module: &'m Module, name: &str) -> Result<&'m Function> {

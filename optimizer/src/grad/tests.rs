@@ -43,7 +43,7 @@ fn model(tail: impl FnOnce(&mut Builder, ValueId) -> Result<Vec<(&'static str, V
     module
 }
 
-fn bound(function: &Function, batch: i64) -> Graph {
+fn bound(function: &Function, batch: i64) -> graphc_ir::Graph {
     let mut binding = Binding::new();
     binding.set(&Symbol::new("B").unwrap(), batch, "the test").unwrap();
     function.graph.bind(&binding).unwrap()

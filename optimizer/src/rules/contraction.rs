@@ -11,7 +11,6 @@ use graphc_ir::ops::{Dot, Op, Reduce, ReduceKind, Scan};
 use graphc_ir::scalar::ScalarFn;
 use graphc_ir::{Builder, Dim, TensorType};
 
-use super::scan::tidy;
 use super::{Exactness, Outcome, Rule};
 
 /// Elements that stacked factors may have.
@@ -64,7 +63,7 @@ pub(super) static RULES: &[Rule] = &[Rule {
             }
             places.push(Place::Result(place));
         }
-        let body = Arc::new(tidy(&b.finish(&results)?)?);
+        let body = Arc::new(b.finish(&results)?.pruned()?);
         let mut operands = ins.to_vec();
         let initial = operands.remove(first_carry + carry);
         let outs = cx.b.op(Scan { body, carries: op.carries - 1, ..op.clone() }, &operands)?;

@@ -93,7 +93,7 @@ pub fn sweep<'r>(
     rules: impl Iterator<Item = &'r Rule> + Clone,
     remarks: &mut Remarks,
 ) -> Result<Graph> {
-    let mut graph = graph.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))?;
+    let mut graph = graph.pruned()?;
     for _ in 0..MAX_SWEEPS {
         let uses = graph.use_counts();
         let mut fired = false;

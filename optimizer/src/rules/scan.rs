@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use graphc_ir::error::Result;
-use graphc_ir::graph::{Graph, Node, ValueId};
+use graphc_ir::graph::{Node, ValueId};
 use graphc_ir::ops::{Op, Scan};
 use graphc_ir::scalar::ScalarFn;
 use graphc_ir::{Builder, DType, Dim, TensorType};
@@ -23,7 +23,7 @@ pub(super) static RULES: &[Rule] = &[
             }
             // The same order for every twin, so that all become one node.
             let mut b = Builder::with_infer(op.body.infer().clone());
-            let inputs = copy_inputs(&mut b, &op.body)?;
+            let inputs = b.inputs_like(&op.body)?;
             let n = op.carries;
             let mut results: Vec<ValueId> = Vec::new();
             for twin in twins {
@@ -43,7 +43,7 @@ pub(super) static RULES: &[Rule] = &[
             let place = |r: &ValueId| results[n..].iter().position(|x| x == r).map(|i| n + i);
             let places: Option<Vec<usize>> = own[n..].iter().map(place).collect();
             let Some(places) = places else { return Ok(Outcome::No) };
-            let body = tidy(&b.finish(&results)?)?;
+            let body = b.finish(&results)?.pruned()?;
             let outs = cx.b.op(Scan { body: Arc::new(body), ..op.clone() }, ins)?;
             Ok(Outcome::Replace((0..n).chain(places).map(|p| outs[p]).collect()))
         },
@@ -83,7 +83,7 @@ pub(super) static RULES: &[Rule] = &[
                 });
             }
             let all = b.inline(&op.body, &args)?;
-            let body = tidy(&b.finish(&kept_results.iter().map(|i| all[*i]).collect::<Vec<_>>())?)?;
+            let body = b.finish(&kept_results.iter().map(|i| all[*i]).collect::<Vec<_>>())?.pruned()?;
             let of = |range: std::ops::Range<usize>| kept_inputs.iter().filter(|i| range.contains(i)).count();
             let scan = Scan {
                 body: Arc::new(body),
@@ -115,7 +115,7 @@ pub(super) static RULES: &[Rule] = &[
             || {
                 let (op, mut b, ins) = accumulate(true)?;
                 let mut body = Builder::new();
-                let inputs = copy_inputs(&mut body, &op.body)?;
+                let inputs = body.inputs_like(&op.body)?;
                 let results = body.inline(&op.body, &inputs)?;
                 let square = body.map(ScalarFn::Mul, &[inputs[1], inputs[1]])?;
                 let op = Scan { body: Arc::new(body.finish(&[results[0], square])?), ..op };
@@ -177,14 +177,6 @@ fn twins<'a>(cx: &Context<'a>, op: &Scan, node: &Node) -> Vec<&'a Scan> {
         _ => None,
     };
     cx.old.nodes().filter_map(|(_, n)| same(n)).collect()
-}
-
-fn copy_inputs(b: &mut Builder, body: &Graph) -> Result<Vec<ValueId>> {
-    body.inputs().iter().map(|v| b.input(body.ty(*v).clone())).collect()
-}
-
-pub(super) fn tidy(graph: &Graph) -> Result<Graph> {
-    graph.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
 }
 
 /// s' = s + x over a stack of three, perhaps with every s stacked.

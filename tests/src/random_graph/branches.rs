@@ -43,7 +43,7 @@ fn body(g: &mut Generator, operands: &[Value], results: &[Vec<Dim>]) -> Result<(
         found.push(body.fit(v, dims)?);
     }
     let ids: Vec<ValueId> = found.iter().map(|v| v.id).collect();
-    let graph = body.b.finish(&ids)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))?;
+    let graph = body.b.finish(&ids)?.pruned()?;
     Ok((graph, found))
 }
 

@@ -133,7 +133,7 @@ pub fn random_module(seed: u64, config: &Config) -> Result<RandomModule> {
     results.extend(values);
     let least_batch = g.batch.as_ref().map(|_| g.least_batch);
     let Generator { b, inputs, state, .. } = g;
-    let graph = b.finish(&results)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))?;
+    let graph = b.finish(&results)?.pruned()?;
     stage::verify(&graph)?;
     let function =
         Function { inputs: inputs.iter().map(|s| s.name.clone()).collect(), outputs, updates, graph };

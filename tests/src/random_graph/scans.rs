@@ -50,7 +50,7 @@ fn scan(g: &mut Generator) -> Result<()> {
             stacked.push(v);
         }
     }
-    let graph = body.b.finish(&results)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))?;
+    let graph = body.b.finish(&results)?.pruned()?;
     let op = Scan {
         body: Arc::new(graph),
         carries: carries.len(),

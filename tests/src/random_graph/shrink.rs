@@ -74,10 +74,10 @@ fn size(f: &Function) -> (usize, usize, usize) {
 /// The graph with other results, without what they do not need.
 fn with_results(graph: &Graph, results: &[ValueId]) -> Result<Graph> {
     let mut b = Builder::with_infer(graph.infer().clone());
-    let ins = graph.inputs().iter().map(|v| b.input(graph.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+    let ins = b.inputs_like(graph)?;
     let all = b.inline_all(graph, &ins)?;
     let results: Vec<ValueId> = results.iter().map(|r| all[r.index()]).collect();
-    let graph = b.finish(&results)?.rebuild(|b, _, n, ins| b.op(n.op.clone(), ins))?;
+    let graph = b.finish(&results)?.pruned()?;
     stage::verify(&graph)?;
     Ok(graph)
 }
@@ -154,7 +154,7 @@ fn without(graph: &Graph, gone: NodeId, through: Option<&TensorType>) -> Result<
         }
         Ok(outs)
     })?;
-    replaced.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+    replaced.pruned()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use graphc_ir::types::TensorType;
 use super::line_search::{Line, strong_wolfe};
 use super::{Objective, Problem, dot, outputs};
 use crate::grad::parameters::{Parameters, Range, parameters};
-use crate::grad::{LOSS, live, read};
+use crate::grad::{LOSS, read};
 
 parameters! {
     /// L-BFGS: the direction is minus the gradient times an approximation of the inverse Hessian by the last `history` steps
@@ -201,7 +201,7 @@ fn backward_body(vector: &TensorType) -> Result<Graph> {
     let alpha = reciprocal * dot(s, q);
     let results = [(q - alpha * y).id(), alpha.id()];
     scope.finish()?;
-    live(b, &results)
+    b.finish(&results)?.pruned()
 }
 
 /// From the first step to the last: (z, s, y, ρ, α) to z + (α - ρ yᵀz) s.
@@ -214,5 +214,5 @@ fn forward_body(vector: &TensorType) -> Result<Graph> {
     let [z, s, y, reciprocal, alpha] = [ids[0], ids[1], ids[2], ids[3], ids[4]].map(|v| scope.expr(v));
     let next = (z + (alpha - reciprocal * dot(y, z)) * s).id();
     scope.finish()?;
-    live(b, &[next])
+    b.finish(&[next])?.pruned()
 }

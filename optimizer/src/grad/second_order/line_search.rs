@@ -8,8 +8,8 @@ use graphc_ir::graph::{Graph, ValueId};
 use graphc_ir::scalar::{Scalar, ScalarFn};
 use graphc_ir::tensor::Tensor;
 
-use super::hoist::Hoisted;
 use super::{Objective, dot, while_loop};
+use crate::grad::hoist::Hoisted;
 
 /// Largest number of steps that are tried.
 const TRIES: f64 = 60.0;
@@ -48,7 +48,7 @@ fn value_graph(objective: &Objective) -> Result<Graph> {
     let mut b = Builder::with_infer(g.infer().clone());
     let args = g.inputs().iter().map(|v| b.input(g.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
     let results = b.inline(g, &args)?;
-    super::live(b, &results[..1])
+    b.finish(&results[..1])?.pruned()
 }
 
 fn number(b: &mut Builder, dtype: DType, value: Scalar) -> Result<ValueId> {

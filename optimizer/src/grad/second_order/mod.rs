@@ -3,7 +3,6 @@
 //!
 //! All trained parameters count as one vector. A step is a function of the module as any other: its loops are in the graph.
 
-mod hoist;
 mod lbfgs;
 mod line_search;
 mod newton;
@@ -27,7 +26,7 @@ pub use newton::{NEWTON_STEP, Newton, add_newton_step};
 use super::loss::TARGET;
 use super::replay::replay;
 use super::spec::{Loss, Mode, TrainingSpec};
-use super::{LOSS, canonical, check_names, find_function, forward, gradients, live, named, read, trained};
+use super::{LOSS, canonical, check_names, find_function, forward, gradients, named, read, trained};
 
 /// What a second-order step makes small.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +125,7 @@ impl Objective {
         let mut b = Builder::with_infer(function.graph.infer().clone());
         let outputs = forward::copy(&mut b, &canonical, Mode::Frozen)?.outputs;
         let loss = named(&mut b, LOSS, |b| problem.loss.build(b, (&problem.function, function), &outputs))?;
-        let loss = super::replay::canonical(&live(b, &[loss])?)?;
+        let loss = super::replay::canonical(&b.finish(&[loss])?.pruned()?)?;
         let others = others(&loss, &wrt);
         let mut inputs = function.inputs.clone();
         if problem.loss.has_target() {
@@ -141,7 +140,7 @@ impl Objective {
     /// same in a loop.
     fn differentiate(&self, module: &Module, loss: &Graph, l2: f64) -> Result<Graph> {
         let mut b = Builder::with_infer(loss.infer().clone());
-        let data = loss.inputs().iter().map(|v| b.input(loss.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+        let data = b.inputs_like(loss)?;
         let others =
             self.others.iter().map(|i| b.input(module.state[*i].ty.clone())).collect::<Result<Vec<_>>>()?;
         let x = b.input(graphc_ir::types::TensorType::fixed(self.dtype, &[self.len]))?;
@@ -167,7 +166,7 @@ impl Objective {
         }
         let gradient = gradients(&mut b, value, &[x])?[0];
         let value = b.cast(value, self.dtype)?;
-        crate::expand::expand(&live(b, &[value, gradient])?)
+        crate::expand::expand(&b.finish(&[value, gradient])?.pruned()?)
     }
 
     /// (data, others, vector, direction) to the Hessian's product with the direction: the directional derivative of the
@@ -175,14 +174,14 @@ impl Objective {
     fn hessian_product(&self) -> Result<Graph> {
         let g = &self.gradient;
         let mut b = Builder::with_infer(g.infer().clone());
-        let args = g.inputs().iter().map(|v| b.input(g.ty(*v).clone())).collect::<Result<Vec<_>>>()?;
+        let args = b.inputs_like(g)?;
         let x = *args.last().expect("the vector is the last input");
         let direction = b.input(b.ty(x).clone())?;
         let results = b.inline(g, &args)?;
         let product = graphc_ir::autodiff::forward(&mut b, &results[1..], &[x], &[direction])?[0].tangent;
         // Without a tangent the loss is linear.
         let product = product.map_or_else(|| b.zeros_like(x), Ok)?;
-        crate::expand::expand(&live(b, &[product])?)
+        crate::expand::expand(&b.finish(&[product])?.pruned()?)
     }
 
     /// The vector's parts in the shapes of the parameters.
@@ -244,7 +243,7 @@ impl Objective {
                 .map(|(name, _)| OutputDecl { name: (*name).into(), mark: mark(name) })
                 .collect(),
             updates: updates.iter().map(|(i, _)| *i).collect(),
-            graph: live(b, &results)?,
+            graph: b.finish(&results)?.pruned()?,
         })
     }
 
@@ -286,11 +285,11 @@ fn while_loop(
     let (mut inner, args) = begin()?;
     let (fixed, moving) = args.split_at(invariants.len());
     let goes_on = condition(&mut inner, fixed, moving)?;
-    let condition = Arc::new(live(inner, &[goes_on])?);
+    let condition = Arc::new(inner.finish(&[goes_on])?.pruned()?);
     let (mut inner, args) = begin()?;
     let (fixed, moving) = args.split_at(invariants.len());
     let next = body(&mut inner, fixed, moving)?;
-    let body = Arc::new(live(inner, &next)?);
+    let body = Arc::new(inner.finish(&next)?.pruned()?);
     b.op(While { condition, body, carries: carries.len() }, &all)
 }
 

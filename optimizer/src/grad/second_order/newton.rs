@@ -9,10 +9,10 @@ use graphc_ir::module::Module;
 use graphc_ir::scalar::Scalar;
 use graphc_ir::tensor::Tensor;
 
-use super::hoist::Hoisted;
 use super::line_search::{Line, backtrack};
 use super::{Objective, Problem, dot, outputs, while_loop};
 use crate::grad::LOSS;
+use crate::grad::hoist::Hoisted;
 use crate::grad::parameters::{Parameters, Range, parameters};
 
 parameters! {

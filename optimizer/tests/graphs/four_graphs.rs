@@ -2,9 +2,7 @@
 //! residual block with batch normalization, softmax cross-entropy, and a scan, each with gradients.
 //! Program and interpreter must agree, and the number of steps is part of the contract.
 
-mod common;
-
-use common::{Result, Step, compare, compile, kinds};
+use super::common::{Result, Step, compare, compile, kinds};
 use graphc_ir::autodiff::backward;
 use graphc_ir::module::Function;
 use graphc_ir::ops::{CrossEntropy, Linear, Mse, Reduction, Scan};

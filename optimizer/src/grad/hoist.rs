@@ -37,6 +37,8 @@ impl<'g> Hoisted<'g> {
             let level = match &node.op {
                 Op::Input(input) if input.index < first => Level::Fixed,
                 Op::Input(_) => Level::Moving,
+                // A loop's body reads no state.
+                Op::StateRead(_) => Level::Fixed,
                 _ => node.ins.iter().map(of).max().unwrap_or(Level::Constant),
             };
             if level == Level::Moving {

@@ -1,8 +1,6 @@
 //! Convolution networks: what they compute, and in how many steps.
 
-mod common;
-
-use common::{Result, Step as Builder, compare, compile, kinds};
+use super::common::{Result, Step as Builder, compare, compile, kinds};
 use graphc_ir::module::Function;
 use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{BatchNormInference, Conv, GlobalAvgPool, Layout, Linear, MaxPool};

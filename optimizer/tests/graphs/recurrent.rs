@@ -1,8 +1,5 @@
 //! A layer of long short-term memory and its training step: what its loops hold.
 
-#[allow(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use graphc_ir::autodiff::backward;
 use graphc_ir::ops::Lstm;
 use graphc_ir::program::{Kernel, Loop, Program};
@@ -10,7 +7,7 @@ use graphc_ir::scalar::ScalarFn::Mul;
 use graphc_ir::{DType, ValueId};
 use graphc_optimizer::compile::CompileOptions;
 
-use common::{Result, Step, compare, compile};
+use super::common::{Result, Step, compare, compile};
 
 const TIME: usize = 5;
 const BATCH: usize = 3;
