@@ -6,6 +6,7 @@ mod constant;
 mod contraction;
 mod movement;
 mod pattern;
+mod reshape;
 mod scan;
 
 use graphc_ir::Builder;
@@ -75,6 +76,7 @@ pub fn simplifying() -> impl Iterator<Item = &'static Rule> + Clone {
         .iter()
         .chain(algebra::RULES)
         .chain(movement::RULES)
+        .chain(reshape::RULES)
         .chain(scan::RULES)
         .chain(contraction::RULES)
 }
