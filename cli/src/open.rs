@@ -20,7 +20,7 @@ pub struct Opened {
 }
 
 /// Reads a module and puts it on the device; state may still be without values.
-pub fn open(model: &Path, global: &Global) -> Result<Opened> {
+pub fn open(model: &Path, global: &Global, terminal: &Terminal) -> Result<Opened> {
     let started = Instant::now();
     let mut builder = Session::open(model)?;
     let load = started.elapsed();
@@ -31,7 +31,11 @@ pub fn open(model: &Path, global: &Global) -> Result<Opened> {
     for dim in &global.dims {
         builder = builder.dim(&dim.name, dim.size);
     }
-    Ok(Opened { session: builder.build()?, load })
+    let session = builder.build()?;
+    if let Some(adapter) = session.adapter() {
+        terminal.note(&format!("device gpu: {adapter}"));
+    }
+    Ok(Opened { session, load })
 }
 
 /// Gives state its values: those of `--state`, then those of `init` where there is none; the latter only if the

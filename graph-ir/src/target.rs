@@ -12,6 +12,8 @@ pub struct Caps {
     pub alignment: usize,
     /// Largest number of ports of a step.
     pub max_ports: usize,
+    /// Whether kernels with epilogues fold their results down to one value a column.
+    pub folds_in_epilogues: bool,
 }
 
 /// A device as the optimizer sees it: pure and deterministic.
@@ -33,7 +35,7 @@ pub struct Reference;
 
 impl Target for Reference {
     fn caps(&self) -> &Caps {
-        &Caps { name: "reference", alignment: 64, max_ports: 64 }
+        &Caps { name: "reference", alignment: 64, max_ports: 64, folds_in_epilogues: true }
     }
 
     fn operand_form(&self, _: &Program, _: &Step, _: bool) -> Form {

@@ -59,6 +59,8 @@ mod session;
 pub mod verify;
 
 pub use graphc_cpu::pool::MAX_THREADS;
+#[cfg(feature = "gpu")]
+pub use graphc_gpu::{AdapterInfo, adapters};
 pub use graphc_ir as ir;
 pub use graphc_ir::{
     DType, Dim, Element, Function, Graph, Module, Op, StateDecl, StateRole, Tensor, TensorType,

@@ -65,7 +65,7 @@ fn write(name: &str, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if model.file == File::Initialized {
         let mut session = Session::from_module(module.clone()).build()?;
         session.init(0)?;
-        keep_values(&mut module, &session.snapshot());
+        keep_values(&mut module, &session.snapshot()?);
     } else if path.exists() {
         keep_values(&mut module, &graphc::file::load(&path)?);
     }

@@ -48,7 +48,9 @@ pub fn fuse_graph(
     options: &CompileOptions,
     remarks: &mut Remarks,
 ) -> Result<Graph> {
-    let fuse_options = FuseOptions { enabled: options.fusion, max_ports: target.caps().max_ports, outputs };
+    let caps = target.caps();
+    let (max_ports, folds_in_epilogues) = (caps.max_ports, caps.folds_in_epilogues);
+    let fuse_options = FuseOptions { enabled: options.fusion, max_ports, folds_in_epilogues, outputs };
     let fused = fuse::fuse(graph, fuse_options, remarks)?;
     Stage::Fused.check(&fused)?;
     Ok(fused)

@@ -24,7 +24,7 @@ impl CpuTarget {
 
 impl Target for CpuTarget {
     fn caps(&self) -> &Caps {
-        &Caps { name: "cpu", alignment: ALIGNMENT, max_ports: 64 }
+        &Caps { name: "cpu", alignment: ALIGNMENT, max_ports: 64, folds_in_epilogues: true }
     }
 
     /// Panels if they are packed once for many runs; otherwise the product packs what it has to itself,

@@ -8,6 +8,8 @@
 
 pub mod compare;
 pub mod device;
+pub mod gpu;
+pub mod narrow;
 pub mod program;
 pub mod random_graph;
 pub mod registry;

@@ -64,7 +64,7 @@ impl Device for Cpu {
         let feeds: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(inputs).collect();
         let mut outputs = session.new_outputs(function, &feeds).map_err(failed)?;
         session.run_into(function, &feeds, &mut outputs).map_err(failed)?;
-        let state = initial_state(&session.snapshot())?;
+        let state = initial_state(&session.snapshot().map_err(failed)?)?;
         Ok(Outcome { outputs, state })
     }
 }

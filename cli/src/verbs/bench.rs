@@ -46,7 +46,10 @@ const WARM_UP: f64 = 0.2;
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let Opened { mut session, load } = open::open(&args.model, global)?;
+    let Opened { mut session, load } = open::open(&args.model, global, terminal)?;
+    if session.is_software() {
+        terminal.warning("this GPU is a driver that computes on the CPU: its times tell nothing about a GPU");
+    }
     let name = open::function_name(&session, args.function.as_deref())?;
     open::set_state(&mut session, Some(&name), &args.feeds, global, terminal)?;
     let feeds = args.feeds.feeds_or_random(&session, &name, global.seed, 1)?;

@@ -32,7 +32,7 @@ struct Entry<'m> {
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let session = open::open(&args.model, global)?.session;
+    let session = open::open(&args.model, global, terminal)?.session;
     let module = session.module();
     let entries = module.functions.iter().map(|(n, f)| entry(&session, n, f)).collect::<Result<Vec<_>>>()?;
     for warning in wire::warnings(module) {

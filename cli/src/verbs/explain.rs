@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let Opened { session, .. } = open::open(&args.model, global)?;
+    let Opened { session, .. } = open::open(&args.model, global, terminal)?;
     let name = open::function_name(&session, args.function.as_deref())?;
     let feeds = args.feeds.feeds_or_random(&session, &name, global.seed, 1)?;
     let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod completions;
+mod devices;
 mod explain;
 mod fmt;
 mod grad;
@@ -40,6 +41,8 @@ pub enum Verb {
     Profile(profile::Args),
     /// Compares every level of compilation with the reference interpreter
     Verify(verify::Args),
+    /// Lists what functions can run on
+    Devices,
     /// Prints a model in its canonical form
     Fmt(fmt::Args),
     /// Prints the JSON Schema of model files
@@ -63,6 +66,7 @@ pub fn run(cli: &Cli, terminal: &mut Terminal) -> Result<()> {
         Verb::Explain(args) => explain::run(args, global, terminal),
         Verb::Profile(args) => profile::run(args, global, terminal),
         Verb::Verify(args) => verify::run(args, global, terminal),
+        Verb::Devices => devices::run(global, terminal),
         Verb::Fmt(args) => fmt::run(args, terminal),
         Verb::Schema => terminal.print(&wire::schema()),
         Verb::Ops => terminal.print(&wire::ops_reference()),

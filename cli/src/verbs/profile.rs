@@ -38,7 +38,7 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         Some(path) => Some(Destination::new(path, [args.model.as_path()])?),
         None => None,
     };
-    let Opened { mut session, .. } = open::open(&args.model, global)?;
+    let Opened { mut session, .. } = open::open(&args.model, global, terminal)?;
     let name = open::function_name(&session, args.function.as_deref())?;
     open::set_state(&mut session, Some(&name), &args.feeds, global, terminal)?;
     let feeds = args.feeds.feeds_or_random(&session, &name, global.seed, 1)?;

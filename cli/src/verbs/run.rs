@@ -63,7 +63,7 @@ impl FromStr for OutputFile {
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let Opened { mut session, load } = open::open(&args.model, global)?;
+    let Opened { mut session, load } = open::open(&args.model, global, terminal)?;
     let name = open::function_name(&session, args.function.as_deref())?;
     let known: Vec<String> = session.function(&name)?.outputs.iter().map(|o| o.name.clone()).collect();
     let files = destinations(args, &name, &known)?;

@@ -62,7 +62,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let mut session = open::open(&args.model, global)?.session;
+    let mut session = open::open(&args.model, global, terminal)?.session;
     Destination::new(&args.model, [])?;
     let step = session.function(STEP)?.clone();
     let fixed = batch_size(STEP, &step)?;
@@ -326,7 +326,7 @@ impl Training<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let mut module = self.session.snapshot();
+        let mut module = self.session.snapshot()?;
         self.record.write(&mut module);
         graphc::file::save(&module, &self.args.model)?;
         self.saved = Instant::now();

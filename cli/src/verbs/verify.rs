@@ -39,13 +39,13 @@ fn tolerance(text: &str) -> std::result::Result<f64, String> {
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let mut session = open::open(&args.model, global)?.session;
+    let mut session = open::open(&args.model, global, terminal)?.session;
     open::set_state(&mut session, args.function.as_deref(), &args.feeds, global, terminal)?;
     let names: Vec<String> = match &args.function {
         Some(name) => vec![open::function_name(&session, Some(name))?],
         None => session.module().functions.keys().cloned().collect(),
     };
-    let module = session.snapshot();
+    let module = session.snapshot()?;
     let mut wrong = 0;
     for name in &names {
         let verdicts = judge(args, global, &session, &module, name)?;

@@ -96,11 +96,11 @@ scalar_fns! {
         |a| a[0] * a[1], |a, _| a[0].wrapping_mul(a[1]),
         |d| vec![Some(d.g * d.x[1]), Some(d.g * d.x[0])];
     /// Quotient; of integers truncated, 0 for a zero divisor, MIN for MIN / -1.
-    Div "div" 2 Arith NonzeroSecond, "x / y", "({0} / {1})", 2.5,
+    Div "div" 2 Arith NonzeroSecond, "x / y", "gc_div({0}, {1})", 2.5,
         |a| a[0] / a[1], |a, _| a[0].checked_div(a[1]).unwrap_or(0),
         |d| { let q = d.g / d.x[1]; vec![Some(q), Some(-(q * d.y))] };
     /// Remainder with the sign of the dividend; 0 for a zero integer divisor.
-    Rem "rem" 2 Arith NonzeroSecond, "x - y * trunc(x / y)", "({0} % {1})", 1.0,
+    Rem "rem" 2 Arith NonzeroSecond, "x - y * trunc(x / y)", "gc_rem({0}, {1})", 1.0,
         |a| a[0] % a[1], |a, _| a[0].checked_rem(a[1]).unwrap_or(0),
         |d| vec![Some(d.g), Some(-(d.g * ((d.x[0] - d.y) / d.x[1])))];
     /// Larger operand; NaN if either is NaN; a tie splits the gradient evenly.
@@ -122,7 +122,7 @@ scalar_fns! {
             vec![Some(d.g * slope), Some(d.g * d.y * log)]
         };
     /// Negation.
-    Neg "neg" 1 Arith Reals, "-x", "(-{0})", 0.0,
+    Neg "neg" 1 Arith Reals, "-x", "gc_neg({0})", 0.0,
         |a| -a[0], |a, _| a[0].wrapping_neg(),
         |d| vec![Some(-d.g)];
     /// Absolute value; gradient 0 at 0.
@@ -130,7 +130,7 @@ scalar_fns! {
         |a| a[0].abs(), |a, _| a[0].wrapping_abs(),
         |d| vec![Some(d.g * d.x[0].sign())];
     /// -1, 0 or 1; NaN for NaN.
-    Sign "sign" 1 Arith Nonzero, "sign(x)", "sign({0})", 0.0,
+    Sign "sign" 1 Arith Nonzero, "sign(x)", "gc_sign({0})", 0.0,
         |a| if a[0] == 0.0 || a[0].is_nan() { a[0] } else { a[0].signum() }, |a, _| a[0].signum(),
         |_| vec![None];
     /// Largest integer not above.
@@ -143,7 +143,7 @@ scalar_fns! {
     Round "round" 1 Float Reals, "round(x)", "round({0})", 0.0,
         |a| a[0].round_ties_even(), no_int, |_| vec![None];
     /// Exponential.
-    Exp "exp" 1 Float Reals, "e^x", "exp({0})", 2.0,
+    Exp "exp" 1 Float Reals, "e^x", "gc_exp({0})", 2.0,
         |a| a[0].exp(), no_int,
         |d| vec![Some(d.g * d.y)];
     /// e^x - 1 without cancellation near 0.
@@ -151,7 +151,7 @@ scalar_fns! {
         |a| a[0].exp_m1(), no_int,
         |d| vec![Some(d.g * (d.y + d.y.one_like()))];
     /// Natural logarithm.
-    Log "log" 1 Float Positive, "ln(x)", "log({0})", 2.0,
+    Log "log" 1 Float Positive, "ln(x)", "gc_log({0})", 2.0,
         |a| a[0].ln(), no_int,
         |d| vec![Some(d.g / d.x[0])];
     /// ln(1 + x) without cancellation near 0.
@@ -202,7 +202,7 @@ scalar_fns! {
     Eq "eq" 2 Compare Reals, "x = y", "({0} == {1})", 0.0,
         |a| truth(a[0] == a[1]), |a, _| i128::from(a[0] == a[1]), |_| vec![None, None];
     /// Whether the operands differ (NaN differs from everything).
-    Ne "ne" 2 Compare Reals, "x != y", "({0} != {1})", 0.0,
+    Ne "ne" 2 Compare Reals, "x != y", "gc_ne({0}, {1})", 0.0,
         |a| truth(a[0] != a[1]), |a, _| i128::from(a[0] != a[1]), |_| vec![None, None];
     /// Less.
     Lt "lt" 2 Compare Reals, "x < y", "({0} < {1})", 0.0,
@@ -223,7 +223,7 @@ scalar_fns! {
     Or "or" 2 Bits Reals, "x | y", "({0} | {1})", 0.0,
         no_float, |a, _| a[0] | a[1], |_| vec![None, None];
     /// Bitwise or logical exclusive or.
-    Xor "xor" 2 Bits Reals, "x ^ y", "({0} ^ {1})", 0.0,
+    Xor "xor" 2 Bits Reals, "x ^ y", "gc_xor({0}, {1})", 0.0,
         no_float, |a, _| a[0] ^ a[1], |_| vec![None, None];
     /// Bitwise or logical not.
     Not "not" 1 Bits Reals, "!x", "gc_not({0})", 0.0,

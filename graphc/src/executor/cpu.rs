@@ -128,7 +128,7 @@ impl Code {
             }
             StateAccess::Exclusive(state) => {
                 // What is assigned for the first time needs memory, which counts only if the run succeeds.
-                let fresh = |(i, _): &&(usize, Fixed)| state.get(*i).is_none();
+                let fresh = |(i, _): &&(usize, Fixed)| state.here(*i).is_none();
                 let first: Vec<&(usize, Fixed)> = self.writes.iter().filter(fresh).collect();
                 for (i, (dtype, shape)) in &first {
                     state.values_mut()[*i] = Some(Arc::new(Tensor::zeros(*dtype, shape)));

@@ -3,6 +3,8 @@
 //! *Boundary:* a session knows names, state and the cache; an executor knows tensors only.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod reference;
 mod staged;
 
@@ -20,6 +22,8 @@ use crate::session::State;
 #[derive(Debug)]
 pub(crate) enum Executor {
     Cpu(cpu::Cpu),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<gpu::Gpu>),
     Reference(target::Reference),
 }
 
@@ -27,6 +31,8 @@ pub(crate) enum Executor {
 #[derive(Debug)]
 pub(crate) enum Code {
     Cpu(cpu::Code),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<gpu::Code>),
     Reference(Graph),
 }
 
@@ -75,6 +81,9 @@ impl Executor {
         match device {
             Device::Cpu => Ok(Executor::Cpu(cpu::Cpu::open(threads)?)),
             Device::Reference => Ok(Executor::Reference(target::Reference)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu => Ok(Executor::Gpu(Box::new(gpu::Gpu::open()?))),
+            #[cfg(not(feature = "gpu"))]
             Device::Gpu => Err(Error::Device(
                 "the device gpu is not available: this build of graphc has no GPU runtime; use cpu or reference".into(),
             )),
@@ -85,7 +94,27 @@ impl Executor {
     pub fn target(&self) -> &dyn Target {
         match self {
             Executor::Cpu(cpu) => cpu.target(),
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => gpu.target(),
             Executor::Reference(target) => target,
+        }
+    }
+
+    /// The adapter that runs functions, if they run on one.
+    pub fn adapter(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => Some(gpu.info().to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether functions run on a GPU that is none: a driver that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        match self {
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => gpu.info().is_software(),
+            _ => false,
         }
     }
 
@@ -93,6 +122,8 @@ impl Executor {
     pub fn threads(&self) -> usize {
         match self {
             Executor::Cpu(cpu) => cpu.threads(),
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(_) => 1,
             Executor::Reference(_) => 1,
         }
     }
@@ -101,6 +132,8 @@ impl Executor {
     pub fn compile(&self, source: &Source<'_>) -> Result<Code> {
         match self {
             Executor::Cpu(cpu) => Ok(Code::Cpu(cpu.compile(source)?)),
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => Ok(Code::Gpu(Box::new(gpu.compile(source)?))),
             Executor::Reference(_) => Ok(Code::Reference(reference::compile(source)?)),
         }
     }
@@ -109,10 +142,10 @@ impl Executor {
     pub fn run(&self, code: &Code, run: Run<'_>) -> Result<()> {
         match (self, code) {
             (Executor::Cpu(cpu), Code::Cpu(code)) => cpu.run(code, run),
-            (_, Code::Reference(graph)) => reference::run(graph, run),
-            (Executor::Reference(_), Code::Cpu(_)) => {
-                Err(Error::Internal("a function compiled for the CPU came to the reference device".into()))
-            }
+            #[cfg(feature = "gpu")]
+            (Executor::Gpu(gpu), Code::Gpu(code)) => gpu.run(code, run),
+            (Executor::Reference(_), Code::Reference(graph)) => reference::run(graph, run),
+            _ => Err(Error::Internal("a function came to another device than it was compiled for".into())),
         }
     }
 }
@@ -122,6 +155,8 @@ impl Code {
     pub fn bytes(&self) -> usize {
         match self {
             Code::Cpu(code) => code.bytes(),
+            #[cfg(feature = "gpu")]
+            Code::Gpu(code) => code.bytes(),
             Code::Reference(graph) => graph.len() * size_of::<Node>(),
         }
     }

@@ -134,7 +134,7 @@ impl Prepare {
     ) -> std::result::Result<(), RunError> {
         let mut binding = self.executable.bind(workspace);
         for i in &self.states {
-            if let Some(value) = state.get(*i) {
+            if let Some(value) = state.here(*i) {
                 binding = binding.state(*i, value.bytes())?;
             }
         }

@@ -85,6 +85,16 @@ impl Session {
         self.device
     }
 
+    /// The adapter that functions run on, where the device is a GPU.
+    pub fn adapter(&self) -> Option<String> {
+        self.executor.adapter()
+    }
+
+    /// Whether functions run on a GPU in name only: its driver computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.executor.is_software()
+    }
+
     /// How many threads take part in a run.
     pub fn threads(&self) -> usize {
         self.executor.threads()
@@ -183,9 +193,9 @@ impl Session {
     /// A state variable's value, `None` if it has none yet.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is no such variable.
+    /// [`Error::Usage`] if there is no such variable, [`Error::Device`] if a device that holds it is lost.
     pub fn state(&self, name: &str) -> Result<Option<&Tensor>> {
-        Ok(self.state.get(state::index(&self.module, name)?))
+        Ok(self.state.get(state::index(&self.module, name)?)?.map(|value| &**value))
     }
 
     /// Assigns a state variable.
@@ -208,10 +218,7 @@ impl Session {
     /// [`Error::Usage`] if there is no such function.
     pub fn unset_state_of(&self, function: &str) -> Result<Vec<&str>> {
         let reads = compile::state_reads(self.function(function)?).into_iter();
-        Ok(reads
-            .filter(|i| self.state.get(*i).is_none())
-            .map(|i| self.module.state[i].name.as_str())
-            .collect())
+        Ok(reads.filter(|i| !self.state.has(*i)).map(|i| self.module.state[i].name.as_str()).collect())
     }
 
     /// Sets all state anew: random keys from the seed, then the function `init`, if the module has one.
@@ -232,7 +239,7 @@ impl Session {
         if self.unset_state().is_empty() {
             return Ok(());
         }
-        let before = self.state.values().to_vec();
+        let before = self.state_values()?;
         self.run_init()?;
         for (i, value) in before.into_iter().enumerate() {
             if let Some(value) = value {
@@ -255,20 +262,27 @@ impl Session {
     }
 
     /// The module with the state's present values.
-    pub fn snapshot(&self) -> Module {
+    ///
+    /// # Errors
+    /// [`Error::Device`] if a device that holds some of them is lost.
+    pub fn snapshot(&self) -> Result<Module> {
         let mut module = self.module.clone();
-        for (decl, value) in module.state.iter_mut().zip(self.state.values()) {
-            decl.init.clone_from(value);
+        for (decl, value) in module.state.iter_mut().zip(self.state_values()?) {
+            decl.init = value;
         }
-        module
+        Ok(module)
+    }
+
+    fn state_values(&self) -> Result<Vec<Option<Arc<Tensor>>>> {
+        (0..self.module.state.len()).map(|i| Ok(self.state.get(i)?.cloned())).collect()
     }
 
     /// Writes the module with the state's present values; whatever happens, a whole module is there.
     ///
     /// # Errors
-    /// [`Error::Create`] or [`Error::Write`].
+    /// [`Error::Create`] or [`Error::Write`], and those of [`Session::snapshot`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        crate::file::save(&self.snapshot(), path.as_ref())
+        crate::file::save(&self.snapshot()?, path.as_ref())
     }
 
     fn run_exclusively(
@@ -304,7 +318,7 @@ impl Session {
     }
 
     fn check_state(&self, specialization: &Specialization) -> Result<()> {
-        let Some(unset) = specialization.reads.iter().find(|i| self.state.get(**i).is_none()) else {
+        let Some(unset) = specialization.reads.iter().find(|i| !self.state.has(**i)) else {
             return Ok(());
         };
         let (function, _) = self.entry(specialization);

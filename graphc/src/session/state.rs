@@ -1,6 +1,7 @@
 //! The state of a session: one value a variable, and how often each has changed.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use graphc_ir::dim::{Binding, bind_shape};
 use graphc_ir::module::Module;
@@ -11,10 +12,28 @@ use graphc_ir::{StateDecl, StateRole, Tensor};
 use super::feeds::described;
 use crate::error::{Error, Result, suggest};
 
+/// Reads a value from where it is.
+type Fetch = Box<dyn Fn() -> Result<Tensor> + Send + Sync>;
+
+/// A value that a device holds.
+struct Away {
+    fetch: Fetch,
+    /// The value, once somebody asked for it.
+    here: OnceLock<std::result::Result<Arc<Tensor>, String>>,
+}
+
+impl fmt::Debug for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Away").field("here", &self.here).finish_non_exhaustive()
+    }
+}
+
 /// The variables' values, by their position in the module.
 #[derive(Debug)]
 pub(crate) struct State {
     values: Vec<Option<Arc<Tensor>>>,
+    /// What a device assigned and nobody asked for yet; these values count and not those above.
+    away: Vec<Option<Away>>,
     /// Counts the assignments of each variable; what was computed from one holds for that count only.
     versions: Vec<u64>,
     /// The dims of the variables' types.
@@ -25,7 +44,12 @@ impl State {
     /// The values that the module carries; `dims` are sizes that the caller knows.
     pub fn new(module: &Module, dims: Binding) -> Result<State> {
         let count = module.state.len();
-        let mut state = State { values: vec![None; count], versions: vec![0; count], dims };
+        let mut state = State {
+            values: vec![None; count],
+            away: (0..count).map(|_| None).collect(),
+            versions: vec![0; count],
+            dims,
+        };
         for (i, decl) in module.state.iter().enumerate() {
             if let Some(value) = &decl.init {
                 state.set(module, i, value.clone())?;
@@ -39,12 +63,38 @@ impl State {
         &self.dims
     }
 
-    /// A variable's value, if it has one.
-    pub fn get(&self, i: usize) -> Option<&Tensor> {
+    /// Whether a variable has a value.
+    pub fn has(&self, i: usize) -> bool {
+        self.away[i].is_some() || self.values[i].is_some()
+    }
+
+    /// A variable's value, if it has one, wherever it is.
+    pub fn get(&self, i: usize) -> Result<Option<&Arc<Tensor>>> {
+        match &self.away[i] {
+            None => Ok(self.values[i].as_ref()),
+            Some(away) => {
+                let fetched = || (away.fetch)().map(Arc::new).map_err(|e| e.to_string());
+                match away.here.get_or_init(fetched) {
+                    Ok(value) => Ok(Some(value)),
+                    Err(e) => Err(Error::Device(e.clone())),
+                }
+            }
+        }
+    }
+
+    /// Notes that a device assigned a variable and holds its value.
+    #[cfg(feature = "gpu")]
+    pub fn assign_away(&mut self, i: usize, fetch: Fetch) {
+        self.away[i] = Some(Away { fetch, here: OnceLock::new() });
+        self.touch(i);
+    }
+
+    /// The value of a variable in this process's memory, for devices that compute there.
+    pub fn here(&self, i: usize) -> Option<&Tensor> {
         self.values[i].as_deref()
     }
 
-    /// All values.
+    /// All values, for devices that compute in this process's memory.
     pub fn values(&self) -> &[Option<Arc<Tensor>>] {
         &self.values
     }
@@ -75,21 +125,20 @@ impl State {
         }
         bind_shape(&decl.name, &decl.ty.dims, value.shape(), &mut self.dims)
             .map_err(|e| Error::Data(format!("{}: {e}", given())))?;
-        self.values[i] = Some(value);
-        self.touch(i);
+        self.assign(i, value);
         Ok(())
     }
 
     /// Assigns the value that a function made, whose type is the variable's.
     pub fn assign(&mut self, i: usize, value: Arc<Tensor>) {
+        self.away[i] = None;
         self.values[i] = Some(value);
         self.touch(i);
     }
 
     /// Names of the variables without a value.
     pub fn unset<'m>(&self, module: &'m Module) -> Vec<&'m str> {
-        let unset =
-            |(i, decl): (usize, &'m StateDecl)| self.values[i].is_none().then_some(decl.name.as_str());
+        let unset = |(i, decl): (usize, &'m StateDecl)| (!self.has(i)).then_some(decl.name.as_str());
         module.state.iter().enumerate().filter_map(unset).collect()
     }
 
@@ -97,7 +146,7 @@ impl State {
     /// keys: word 0 of each is mixed with the variable's position.
     pub fn seed(&mut self, module: &Module, seed: u64, all: bool) -> Result<()> {
         for (i, decl) in module.state.iter().enumerate() {
-            if decl.role == StateRole::Key && (all || self.values[i].is_none()) {
+            if decl.role == StateRole::Key && (all || !self.has(i)) {
                 let key = random::threefry2x32(random::key(seed), [i as u32, 0]);
                 self.set(module, i, Arc::new(Tensor::from_slice(&[2], &key)))?;
             }
@@ -112,7 +161,7 @@ impl State {
             let shape = decl.ty.dims.iter().map(|d| d.bind_size(binding).ok()).collect::<Option<Vec<_>>>()?;
             element_count(&shape)?.checked_mul(decl.ty.dtype.size())
         };
-        let there = |i: usize| self.values[i].is_some() || used(i);
+        let there = |i: usize| self.has(i) || used(i);
         let state = module.state.iter().enumerate().filter(|(i, _)| there(*i));
         state.filter_map(|(_, decl)| bytes(decl)).fold(0, usize::saturating_add)
     }

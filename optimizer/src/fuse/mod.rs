@@ -28,6 +28,8 @@ pub struct FuseOptions {
     pub enabled: bool,
     /// Largest number of operands and results of a cluster.
     pub max_ports: usize,
+    /// Whether kernels fold their results.
+    pub folds_in_epilogues: bool,
     /// Results of the graph from this one on are assigned to state.
     pub outputs: usize,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Clusters<'g> {
     /// The latest node among everything that a node's unit depends on, itself included: a unit whose
     /// horizon lies before a cluster cannot depend on it.
     horizon: Vec<NodeId>,
-    max_ports: usize,
+    options: FuseOptions,
 }
 
 /// Whether a node computes, and so becomes part of a cluster.
@@ -90,9 +92,9 @@ impl<'g> Clusters<'g> {
         }
         let inline = vec![false; graph.len()];
         let horizon = vec![NodeId(0); graph.len()];
-        let (of, max_ports) = (vec![None; graph.len()], options.max_ports);
+        let of = vec![None; graph.len()];
         let mut clusters =
-            Clusters { graph, users, of, list: Vec::new(), is_result, is_update, inline, horizon, max_ports };
+            Clusters { graph, users, of, list: Vec::new(), is_result, is_update, inline, horizon, options };
         clusters.find_inline(options.enabled);
         clusters
     }
@@ -254,6 +256,10 @@ impl<'g> Clusters<'g> {
             (x, y) => x.or(y),
         };
         let members: BTreeSet<NodeId> = a.members.iter().chain(&b.members).copied().collect();
+        let folds = |id: &NodeId| fold_axes(&self.graph.node(*id).op).is_some();
+        if anchor.is_some() && !self.options.folds_in_epilogues && members.iter().any(folds) {
+            return Err("kernels of this device fold no results");
+        }
         let checks = |id: &NodeId| matches!(self.graph.node(*id).op, Op::Check(_));
         let updates = |id: &NodeId| self.graph.node(*id).outs().any(|o| self.is_update[o.index()]);
         if members.iter().any(checks) && members.iter().any(updates) {
@@ -265,7 +271,7 @@ impl<'g> Clusters<'g> {
             return Err("a kernel's operand or a random key would be made in its own step");
         }
         analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
-        if self.ports(&members) > self.max_ports {
+        if self.ports(&members) > self.options.max_ports {
             return Err("the step would have too many operands");
         }
         if cycle::would_arise(self, into, other) {

@@ -60,7 +60,7 @@ enum Format {
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
-    let session = open::open(&args.model, global)?.session;
+    let session = open::open(&args.model, global, terminal)?.session;
     let name = open::function_name(&session, args.function.as_deref())?;
     let stage = match args.stage {
         Until::Built => Stage::Built,

@@ -1,0 +1,81 @@
+//! Memory for temporaries: pieces that one tensor after the other lives in.
+
+use graphc_ir::program::{BufferKind, Program};
+
+use crate::place::Mem;
+
+/// Pieces that nothing lives in.
+#[derive(Debug, Default)]
+pub struct Pool {
+    free: Vec<(usize, Mem)>,
+}
+
+impl Pool {
+    /// The smallest piece that is large enough, but no more than twice as large.
+    pub fn take(&mut self, words: usize) -> Option<Mem> {
+        let fits = |size: usize| size >= words && size <= words.saturating_mul(2).max(64);
+        let best = (0..self.free.len()).filter(|i| fits(self.free[*i].0)).min_by_key(|i| self.free[*i].0)?;
+        Some(self.free.swap_remove(best).1)
+    }
+
+    /// Takes a piece back.
+    pub fn give(&mut self, mem: Mem, words: usize) {
+        self.free.push((words, mem));
+    }
+}
+
+/// The temporaries that begin and end with each step.
+#[derive(Debug)]
+pub struct Uses {
+    begin: Vec<Vec<usize>>,
+    end: Vec<Vec<usize>>,
+}
+
+impl Uses {
+    /// Those that a step is the first to write.
+    pub fn begin(&self, step: usize) -> &[usize] {
+        &self.begin[step]
+    }
+
+    /// Those that no later step reads or writes.
+    pub fn end(&self, step: usize) -> &[usize] {
+        &self.end[step]
+    }
+}
+
+/// The uses of a Program's temporaries.
+pub fn uses(program: &Program) -> Uses {
+    let steps = program.steps.len();
+    let mut uses = Uses { begin: vec![Vec::new(); steps], end: vec![Vec::new(); steps] };
+    for (buffer, decl) in program.buffers.iter().enumerate() {
+        if decl.kind != BufferKind::Temp {
+            continue;
+        }
+        let touches = |step: &usize| {
+            let step = &program.steps[*step];
+            step.reads.iter().chain(&step.writes).any(|port| port.buffer.index() == buffer)
+        };
+        let touching: Vec<usize> = (0..steps).filter(touches).collect();
+        if let (Some(first), Some(last)) = (touching.first(), touching.last()) {
+            uses.begin[*first].push(buffer);
+            uses.end[*last].push(buffer);
+        }
+    }
+    uses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_used_again_if_they_fit() {
+        let mut pool = Pool::default();
+        pool.give(Mem(3), 1000);
+        pool.give(Mem(4), 600);
+        assert_eq!(pool.take(2000), None);
+        assert_eq!(pool.take(500), Some(Mem(4)));
+        assert_eq!(pool.take(100), None);
+        assert_eq!(pool.take(501), Some(Mem(3)));
+    }
+}

@@ -1,0 +1,446 @@
+//! Runs code: pipelines and bind groups are made once, a run encodes dispatches.
+
+use std::collections::HashMap;
+
+use graphc_ir::DType;
+use thiserror::Error;
+
+use crate::code::{Code, ENV, FAILURE, Home, Item, Launch, MemoryDecl};
+use crate::device::{DeviceMemory, Gpu, GpuError};
+use crate::place::Mem;
+use crate::wgsl::ShaderText;
+use crate::words::{from_words, to_words};
+
+/// No failure yet.
+const NONE: u32 = u32::MAX;
+
+/// Why a run failed; it left the state as it was.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A check does not hold, or an index is out of range.
+    #[error("{at}: {message}")]
+    Step {
+        /// The user's nodes.
+        at: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An element does not fit the device.
+    #[error("{0}")]
+    Data(#[from] graphc_ir::error::Error),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] GpuError),
+}
+
+/// Code with its pipelines, memory and bind groups on a device.
+#[derive(Debug)]
+pub struct Executable {
+    gpu: Gpu,
+    pipelines: Pipelines,
+    memory: Vec<DeviceMemory>,
+    decls: Vec<MemoryDecl>,
+    launches: Vec<Prepared>,
+    items: Vec<Step>,
+    failures: Vec<crate::code::Failure>,
+    /// Where results are read from, and the first word of each output there; the failure comes first.
+    staging: wgpu::Buffer,
+    outputs: Vec<(usize, Mem, u64)>,
+    staged_bytes: u64,
+    words: usize,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    pipeline: usize,
+    group: wgpu::BindGroup,
+    grid: [u32; 2],
+}
+
+/// [`Item`], with numbers of launches.
+#[derive(Debug)]
+enum Step {
+    Launch(usize),
+    Repeat(usize, Vec<Step>),
+    While(Vec<Step>, Mem, Vec<Step>),
+    Branch(Mem, [Vec<Step>; 2]),
+}
+
+impl Executable {
+    /// Makes everything that runs need. `external` gives the memory of state and staged values.
+    ///
+    /// # Errors
+    /// When the device has no room, or refuses a shader.
+    pub fn new(
+        gpu: &Gpu,
+        code: &Code,
+        external: &mut dyn FnMut(&MemoryDecl) -> Result<Option<DeviceMemory>, GpuError>,
+    ) -> Result<Executable, GpuError> {
+        let limit = gpu.limits().max_storage_buffers_per_shader_stage as usize;
+        if let Some(needed) =
+            code.shaders.iter().map(|s| s.written.len() + usize::from(s.fails)).find(|n| *n > limit)
+        {
+            return Err(GpuError::TooMany { needed, limit });
+        }
+        let mut memory = Vec::new();
+        let mut words = 0;
+        for decl in &code.memory {
+            memory.push(match external(decl)? {
+                Some(memory) => memory,
+                None => {
+                    words += decl.words;
+                    let memory = gpu.memory(decl.words)?;
+                    if let Home::Const(value) = &decl.home {
+                        let constant = to_words(decl.dtype, value.bytes()).map_err(|e| {
+                            GpuError::Refused { what: "a constant".into(), message: e.to_string() }
+                        })?;
+                        gpu.write(&memory, &constant)?;
+                    }
+                    memory
+                }
+            });
+        }
+        let pipelines = Pipelines::new(gpu, &code.shaders)?;
+        let mut launches = Vec::new();
+        let items = prepare(gpu, code, &pipelines, &memory, &code.items, &mut launches)?;
+        let mut end = 16u64;
+        let mut outputs = Vec::new();
+        for (i, decl) in code.memory.iter().enumerate() {
+            if let Home::Output(output) = decl.home {
+                outputs.push((output, Mem(i), end));
+                end += decl.words as u64 * 4;
+            }
+        }
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("results"),
+            size: end,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        let staging = gpu.guarded("memory for results", || gpu.device().create_buffer(&descriptor))?;
+        gpu.write(&memory[ENV.0], &[0; 8])?;
+        Ok(Executable {
+            gpu: gpu.clone(),
+            pipelines,
+            memory,
+            decls: code.memory.clone(),
+            launches,
+            items,
+            failures: code.failures.clone(),
+            staging,
+            outputs,
+            staged_bytes: end,
+            words,
+        })
+    }
+
+    /// Bytes of memory that it has for itself.
+    pub fn bytes(&self) -> usize {
+        self.words * 4
+    }
+
+    /// Dispatches of a run, loops counted once.
+    pub fn dispatches(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// The memory of an output.
+    pub fn output(&self, index: usize) -> Option<&DeviceMemory> {
+        self.outputs.iter().find(|o| o.0 == index).map(|o| &self.memory[o.1.0])
+    }
+
+    /// Writes an input's elements.
+    ///
+    /// # Errors
+    /// When an element does not fit a word, or the device is gone.
+    pub fn write_input(&self, index: usize, dtype: DType, bytes: &[u8]) -> Result<(), RunError> {
+        for (decl, memory) in self.decls.iter().zip(&self.memory) {
+            if matches!(decl.home, Home::Input(i) if i == index) {
+                match dtype {
+                    DType::F32 | DType::I32 | DType::U32 if bytes.len() == decl.words * 4 => {
+                        self.gpu.check()?;
+                        if !bytes.is_empty() {
+                            self.gpu.queue().write_buffer(&memory.buffer, 0, bytes);
+                        }
+                    }
+                    _ => self.gpu.write(memory, &to_words(dtype, bytes)?)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the Program and reads outputs: for each its number, its type, and the bytes of its elements.
+    ///
+    /// # Errors
+    /// When a check does not hold, an index is out of range, or the device fails.
+    pub fn run(&self, outputs: &mut dyn Iterator<Item = (usize, DType, &mut [u8])>) -> Result<(), RunError> {
+        self.gpu.write(&self.memory[FAILURE.0], &[NONE, 0, 0, 0])?;
+        let mut run = Run { executable: self, encoder: None };
+        let result = self.gpu.guarded("a run", || {
+            run.steps(&self.items)?;
+            let mut encoder = run.encoder();
+            encoder.copy_buffer_to_buffer(&self.memory[FAILURE.0].buffer, 0, &self.staging, 0, 16);
+            for (_, mem, at) in &self.outputs {
+                let bytes = self.decls[mem.0].words as u64 * 4;
+                if bytes > 0 {
+                    encoder.copy_buffer_to_buffer(&self.memory[mem.0].buffer, 0, &self.staging, *at, bytes);
+                }
+            }
+            self.gpu.queue().submit([encoder.finish()]);
+            Ok::<(), RunError>(())
+        })?;
+        result?;
+        let (failure, read) = self.gpu.mapped(&self.staging, self.staged_bytes, |bytes| {
+            let failure = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            let mut read = Ok(());
+            for (index, dtype, to) in outputs {
+                let Some((_, mem, at)) = self.outputs.iter().find(|o| o.0 == index) else { continue };
+                let bytes = &bytes[*at as usize..][..self.decls[mem.0].words * 4];
+                let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
+                read = read.and(from_words(dtype, &words, to));
+            }
+            (failure, read)
+        })?;
+        if failure != NONE {
+            let known = self.failures.get(failure as usize);
+            let (at, message) = known.map_or_else(
+                || ("a step".to_owned(), "failed".to_owned()),
+                |f| (f.at.clone(), f.message.clone()),
+            );
+            return Err(RunError::Step { at, message });
+        }
+        Ok(read?)
+    }
+}
+
+/// A run under way: commands that were not submitted yet.
+struct Run<'a> {
+    executable: &'a Executable,
+    encoder: Option<wgpu::CommandEncoder>,
+}
+
+impl Run<'_> {
+    /// The encoder, which is gone from the run then.
+    fn encoder(&mut self) -> wgpu::CommandEncoder {
+        let device = self.executable.gpu.device();
+        self.encoder
+            .take()
+            .unwrap_or_else(|| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), RunError> {
+        let mut rest = steps;
+        while !rest.is_empty() {
+            // Everything up to what needs an answer of the device goes into one pass.
+            let asks = rest.iter().position(|step| !step.is_fixed()).unwrap_or(rest.len());
+            if asks > 0 {
+                let mut encoder = self.encoder();
+                {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    let mut current = usize::MAX;
+                    self.encode(&rest[..asks], &mut pass, &mut current);
+                }
+                self.encoder = Some(encoder);
+                rest = &rest[asks..];
+                continue;
+            }
+            match &rest[0] {
+                Step::While(condition, flag, body) => loop {
+                    self.steps(condition)?;
+                    if !self.answer(*flag)? {
+                        break;
+                    }
+                    self.steps(body)?;
+                },
+                Step::Branch(flag, sides) => {
+                    let side = usize::from(!self.answer(*flag)?);
+                    self.steps(&sides[side])?;
+                }
+                Step::Repeat(length, steps) => {
+                    for _ in 0..*length {
+                        self.steps(steps)?;
+                    }
+                }
+                Step::Launch(_) => {}
+            }
+            rest = &rest[1..];
+        }
+        Ok(())
+    }
+
+    fn encode(&self, steps: &[Step], pass: &mut wgpu::ComputePass<'_>, current: &mut usize) {
+        for step in steps {
+            match step {
+                Step::Launch(launch) => {
+                    let launch = &self.executable.launches[*launch];
+                    if *current != launch.pipeline {
+                        *current = launch.pipeline;
+                        pass.set_pipeline(&self.executable.pipelines.pipelines[launch.pipeline]);
+                    }
+                    pass.set_bind_group(0, &launch.group, &[]);
+                    pass.dispatch_workgroups(launch.grid[0], launch.grid[1], 1);
+                }
+                Step::Repeat(length, steps) => (0..*length).for_each(|_| self.encode(steps, pass, current)),
+                Step::While(..) | Step::Branch(..) => {}
+            }
+        }
+    }
+
+    /// Submits what there is, waits, and reads a flag; a run that failed already goes nowhere.
+    fn answer(&mut self, flag: Mem) -> Result<bool, RunError> {
+        let mut encoder = self.encoder();
+        let executable = self.executable;
+        encoder.copy_buffer_to_buffer(&executable.memory[flag.0].buffer, 0, &executable.staging, 0, 4);
+        encoder.copy_buffer_to_buffer(&executable.memory[FAILURE.0].buffer, 0, &executable.staging, 4, 4);
+        executable.gpu.queue().submit([encoder.finish()]);
+        let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let [flag, failure] =
+            executable.gpu.mapped(&executable.staging, 8, |bytes| [word(bytes), word(&bytes[4..])])?;
+        Ok(flag != 0 && failure == NONE)
+    }
+}
+
+impl Step {
+    /// Whether what it dispatches is known before the run.
+    fn is_fixed(&self) -> bool {
+        match self {
+            Step::Launch(_) => true,
+            Step::Repeat(_, steps) => steps.iter().all(Step::is_fixed),
+            Step::While(..) | Step::Branch(..) => false,
+        }
+    }
+}
+
+fn prepare(
+    gpu: &Gpu,
+    code: &Code,
+    pipelines: &Pipelines,
+    memory: &[DeviceMemory],
+    items: &[Item],
+    launches: &mut Vec<Prepared>,
+) -> Result<Vec<Step>, GpuError> {
+    let mut steps = Vec::new();
+    for item in items {
+        let mut inner = |items: &[Item]| prepare(gpu, code, pipelines, memory, items, launches);
+        steps.push(match item {
+            Item::Repeat(length, items) => Step::Repeat(*length, inner(items)?),
+            Item::While(condition, flag, body) => Step::While(inner(condition)?, *flag, inner(body)?),
+            Item::Branch(flag, [then, otherwise]) => Step::Branch(*flag, [inner(then)?, inner(otherwise)?]),
+            Item::Launch(launch) => {
+                launches.push(bind(gpu, code, pipelines, memory, launch)?);
+                Step::Launch(launches.len() - 1)
+            }
+        });
+    }
+    Ok(steps)
+}
+
+fn bind(
+    gpu: &Gpu,
+    code: &Code,
+    pipelines: &Pipelines,
+    memory: &[DeviceMemory],
+    launch: &Launch,
+) -> Result<Prepared, GpuError> {
+    let shader = &code.shaders[launch.shader];
+    let whole = |binding: u32, mem: Mem| wgpu::BindGroupEntry {
+        binding,
+        resource: memory[mem.0].buffer.as_entire_binding(),
+    };
+    let mut entries = Vec::new();
+    if !shader.bare {
+        entries.push(whole(0, ENV));
+    }
+    if shader.fails || shader.commits {
+        entries.push(whole(1, FAILURE));
+    }
+    entries.extend(launch.bindings.iter().zip(2..).map(|(mem, binding)| whole(binding, *mem)));
+    let layout = &pipelines.layouts[pipelines.layout_of[launch.shader]];
+    let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+    let group = gpu.guarded("the arrays of a shader", || gpu.device().create_bind_group(&descriptor))?;
+    Ok(Prepared { pipeline: launch.shader, group, grid: launch.grid.groups })
+}
+
+/// Compiled shaders.
+#[derive(Debug)]
+struct Pipelines {
+    pipelines: Vec<wgpu::ComputePipeline>,
+    layouts: Vec<wgpu::BindGroupLayout>,
+    layout_of: Vec<usize>,
+}
+
+impl Pipelines {
+    fn new(gpu: &Gpu, shaders: &[ShaderText]) -> Result<Pipelines, GpuError> {
+        let mut made = Pipelines { pipelines: Vec::new(), layouts: Vec::new(), layout_of: Vec::new() };
+        let mut known: HashMap<(Vec<bool>, bool, bool, bool), usize> = HashMap::new();
+        for shader in shaders {
+            let key = (shader.written.clone(), shader.fails, shader.commits, shader.bare);
+            let number = match known.get(&key) {
+                Some(number) => *number,
+                None => {
+                    made.layouts.push(layout(gpu, shader)?);
+                    known.insert(key, made.layouts.len() - 1);
+                    made.layouts.len() - 1
+                }
+            };
+            made.layout_of.push(number);
+            let groups = [Some(&made.layouts[number])];
+            let pipeline = gpu
+                .guarded("a shader", || {
+                    let device = gpu.device();
+                    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                        label: None,
+                        source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
+                    });
+                    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                        label: None,
+                        bind_group_layouts: &groups,
+                        immediate_size: 0,
+                    });
+                    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                        label: None,
+                        layout: Some(&layout),
+                        module: &module,
+                        entry_point: Some("main"),
+                        compilation_options: wgpu::PipelineCompilationOptions {
+                            zero_initialize_workgroup_memory: false,
+                            ..wgpu::PipelineCompilationOptions::default()
+                        },
+                        cache: None,
+                    })
+                })
+                .map_err(|e| match e {
+                    GpuError::Refused { what, message } => {
+                        GpuError::Refused { what, message: format!("{message}\n{}", shader.text) }
+                    }
+                    other => other,
+                })?;
+            made.pipelines.push(pipeline);
+        }
+        Ok(made)
+    }
+}
+
+fn layout(gpu: &Gpu, shader: &ShaderText) -> Result<wgpu::BindGroupLayout, GpuError> {
+    let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    let mut entries = Vec::new();
+    if !shader.bare {
+        entries.push(entry(0, wgpu::BufferBindingType::Uniform));
+    }
+    if shader.fails {
+        entries.push(entry(1, wgpu::BufferBindingType::Storage { read_only: false }));
+    } else if shader.commits {
+        entries.push(entry(1, wgpu::BufferBindingType::Uniform));
+    }
+    for (written, binding) in shader.written.iter().zip(2..) {
+        entries.push(entry(binding, wgpu::BufferBindingType::Storage { read_only: !written }));
+    }
+    let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+    gpu.guarded("a layout of bindings", || gpu.device().create_bind_group_layout(&descriptor))
+}

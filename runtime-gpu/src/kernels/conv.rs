@@ -1,0 +1,80 @@
+//! Convolutions and their adjoints: each invocation sums one element of the result.
+
+use graphc_ir::error::Result;
+use graphc_ir::program::{Conv, ConvRole};
+
+use super::window::Taps;
+use super::{Epilogue, LANES, Work, coordinates, one_each};
+use crate::code::Builder;
+use crate::wgsl::Shader;
+
+/// Adds the launch.
+pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv) -> Result<()> {
+    let g = &conv.geometry;
+    let [_, _, result] = conv.sizes();
+    let count: usize = result.iter().product();
+    if count == 0 {
+        return Ok(());
+    }
+    let mut shader = Shader::new(LANES, work.commits);
+    let epilogue = Epilogue { body: &conv.body, sizes: result.clone() };
+    epilogue.write(&mut shader, work)?;
+    let grid = one_each(&mut shader, count);
+    let at = coordinates(&mut shader, "x", "i", &result);
+    let (first, last) = (at[0].clone(), at[at.len() - 1].clone());
+    let spatial = at[1..at.len() - 1].to_vec();
+    let (inputs, made) = (g.channels / g.groups, g.outputs / g.groups);
+    let (a, f) = (shader.bind(&work.reads[0].0, false), shader.bind(&work.reads[1].0, false));
+    let element = |port: usize, at: Vec<String>| {
+        let (place, view) = &work.reads[port];
+        place.element(view, &at)
+    };
+    let image = |n: &str, y: &[String], c: String| [&[n.to_owned()], y, &[c]].concat();
+    shader.line("var sum = 0.0f;");
+    match conv.role {
+        ConvRole::Forward => {
+            let taps = Taps::of_window(g, &spatial);
+            let x = element(0, image(&first, &taps.image, format!("({last} / {made} * {inputs} + c)")));
+            let w = element(1, [&taps.window[..], &["c".into(), last.clone()]].concat());
+            shader.line(&taps.open);
+            shader.line(format!(
+                "for (var c = 0; c < {inputs}; c++) {{ sum = fma({a}[{x}], {f}[{w}], sum); }}"
+            ));
+            shader.line(&taps.close);
+        }
+        ConvRole::InputGrad => {
+            let taps = Taps::of_element(g, &spatial);
+            let output = format!("({last} / {inputs} * {made} + o)");
+            let y = element(0, image(&first, &taps.image, output.clone()));
+            let w = element(1, [&taps.window[..], &[format!("({last} % {inputs})"), output]].concat());
+            shader.line(&taps.open);
+            shader
+                .line(format!("for (var o = 0; o < {made}; o++) {{ sum = fma({a}[{y}], {f}[{w}], sum); }}"));
+            shader.line(&taps.close);
+        }
+        ConvRole::FilterGrad => {
+            // The result's dims are those of the filters: taps, channels of a group, outputs.
+            let rank = g.image.len();
+            let (window, channel) = (&at[..rank], &at[rank]);
+            shader.line(format!("for (var n = 0; n < {}; n++) {{", g.batch));
+            let mut places = Vec::new();
+            let mut pixels = Vec::new();
+            for (d, tap) in window.iter().enumerate() {
+                let (w, size) = (&g.window, g.image[d]);
+                let (stride, dilation, lo) = (w.strides[d], w.dilations[d], w.pads_lo[d]);
+                shader.line(format!("for (var p{d} = 0; p{d} < {}; p{d}++) {{", g.positions[d]));
+                shader.line(format!("let y{d} = p{d} * {stride} + {tap} * {dilation} - {lo};"));
+                shader.line(format!("if (y{d} < 0 || y{d} >= {size}) {{ continue; }}"));
+                places.push(format!("p{d}"));
+                pixels.push(format!("y{d}"));
+            }
+            let x = element(0, image("n", &pixels, format!("({last} / {made} * {inputs} + {channel})")));
+            let y = element(1, image("n", &places, last.clone()));
+            shader.line(format!("sum = fma({a}[{x}], {f}[{y}], sum);"));
+            shader.line("}".repeat(rank + 1));
+        }
+    }
+    shader.line(epilogue.call("sum", &at));
+    b.launch(shader, grid);
+    Ok(())
+}

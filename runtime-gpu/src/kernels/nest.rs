@@ -1,0 +1,149 @@
+//! Nests: elementwise work, row clusters and reductions, on the way that fits their folds.
+
+use std::collections::BTreeMap;
+
+use graphc_ir::error::Result;
+use graphc_ir::program::{Body, BodyCheck, FoldAxis, InstOp, Nest, Store, View};
+
+use super::columns::Down;
+use super::{Port, Work, columns, map, rows};
+use crate::code::Builder;
+use crate::place::Place;
+use crate::wgsl::{Leaf, Shader};
+
+/// A body over a domain whose neighbouring dims were joined where all ports allow it.
+pub struct Domain<'a> {
+    pub body: &'a Body,
+    pub rows: Vec<usize>,
+    pub cols: Vec<usize>,
+    pub reads: Vec<Port>,
+    pub writes: Vec<Port>,
+    /// Strides of coordinates, by instruction.
+    pub indices: BTreeMap<usize, Vec<i64>>,
+    pub commits: bool,
+}
+
+/// What a launch over a domain has to do.
+#[derive(Clone, Default)]
+pub struct Task {
+    pub stores: Vec<Store>,
+    /// Checks and the numbers of their failures.
+    pub checks: Vec<(BodyCheck, usize)>,
+    /// Values that each row has, and the memory that takes them.
+    pub kept: Vec<(usize, Place)>,
+    /// Values that earlier launches left, and the memory that has them, one a row.
+    pub given: Vec<(usize, Place)>,
+    /// Folds down the columns that earlier launches left in parts.
+    pub downs: Vec<Down>,
+}
+
+impl Task {
+    /// The values that are at hand in a shader which declares `row` or `col`, as expressions.
+    pub fn leaves(&self, shader: &mut Shader, body: &Body) -> Result<Leaf> {
+        let mut leaves = Leaf::new();
+        for (inst, place) in &self.given {
+            let array = shader.bind(place, false);
+            leaves.insert(*inst, format!("{array}[{}]", place.dense("i32(row)")));
+        }
+        for down in &self.downs {
+            let call = down.merged(shader, body)?;
+            leaves.insert(down.inst, call);
+        }
+        Ok(leaves)
+    }
+}
+
+impl Domain<'_> {
+    pub fn row_count(&self) -> usize {
+        self.rows.iter().product()
+    }
+
+    pub fn col_count(&self) -> usize {
+        self.cols.iter().product()
+    }
+
+    pub fn sizes(&self) -> Vec<usize> {
+        [&self.rows[..], &self.cols].concat()
+    }
+}
+
+/// Adds the launches of a nest.
+pub fn build(b: &mut Builder, work: &Work<'_>, nest: &Nest) -> Result<()> {
+    let domain = joined(work, nest);
+    let body = &nest.body;
+    let task = Task {
+        stores: body.stores.clone(),
+        checks: body.checks.iter().cloned().zip(work.failures.iter().copied()).collect(),
+        ..Task::default()
+    };
+    if body.folds(FoldAxis::Rows) {
+        columns::build(b, &domain, &task)
+    } else if body.folds(FoldAxis::Cols) {
+        rows::build(b, &domain, &task)
+    } else {
+        map::build(b, &domain, &task)
+    }
+}
+
+/// The domain of a nest, with fewer dims where neighbours lie one stride apart in every port.
+fn joined<'a>(work: &Work<'_>, nest: &'a Nest) -> Domain<'a> {
+    let sizes = [&nest.rows[..], &nest.cols].concat();
+    let split = nest.rows.len();
+    let mut views: Vec<View> = work.reads.iter().chain(&work.writes).map(|p| p.1.clone()).collect();
+    let mut indices: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+    for (i, inst) in nest.body.insts.iter().enumerate() {
+        if let InstOp::Index(strides) = &inst.op {
+            indices.insert(i, strides.clone());
+        }
+    }
+    let guarded = |views: &[View], d: usize, size: usize| {
+        views.iter().filter_map(|v| v.guard.as_ref()).any(|g| g.lo[d] > 0 || g.hi[d] < size)
+    };
+    let mut sizes_left = sizes;
+    let mut rows = split;
+    let mut d = 0;
+    while d + 1 < sizes_left.len() {
+        let (outer, inner) = (sizes_left[d], sizes_left[d + 1]);
+        let follows = |strides: &[isize]| strides[d] == strides[d + 1] * inner as isize || outer == 1;
+        let fits = views.iter().all(|v| follows(&v.strides))
+            && indices.values().all(|s| s[d] == s[d + 1] * inner as i64 || outer == 1)
+            && !guarded(&views, d, outer)
+            && !guarded(&views, d + 1, inner);
+        // A row dim stays one, and a column dim too.
+        if d + 1 == rows || !fits {
+            d += 1;
+            continue;
+        }
+        sizes_left[d] = outer * inner;
+        sizes_left.remove(d + 1);
+        for view in &mut views {
+            view.strides.remove(d);
+            if let Some(guard) = &mut view.guard {
+                guard.lo.remove(d + 1);
+                guard.hi.remove(d + 1);
+                guard.hi[d] = sizes_left[d];
+            }
+        }
+        indices.values_mut().for_each(|s| {
+            s.remove(d);
+        });
+        rows -= usize::from(d < rows);
+        d = d.saturating_sub(1);
+    }
+    let (row_sizes, col_sizes) = sizes_left.split_at(rows);
+    let mut views = views.into_iter();
+    let ports = |ports: &[Port], views: &mut dyn Iterator<Item = View>| -> Vec<Port> {
+        ports.iter().zip(views).map(|(port, view)| (port.0.clone(), view)).collect()
+    };
+    let reads = ports(&work.reads, &mut views);
+    let writes = ports(&work.writes, &mut views);
+    Domain {
+        body: &nest.body,
+        rows: row_sizes.to_vec(),
+        cols: col_sizes.to_vec(),
+        reads,
+        writes,
+        indices,
+        commits: work.commits,
+    }
+}

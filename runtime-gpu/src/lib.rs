@@ -1,0 +1,25 @@
+//! Runs Programs as compute shaders on wgpu.
+//!
+//! [`Code`] is a Program as launches of WGSL shaders over pieces of memory, made without a device; [`Gpu`] is an
+//! adapter that was opened, and [`Executable`] code with its pipelines, memory and bind groups there.
+
+mod code;
+#[cfg(not(target_arch = "wasm32"))]
+mod device;
+#[cfg(not(target_arch = "wasm32"))]
+mod exec;
+mod kernels;
+mod place;
+mod target;
+mod wgsl;
+mod words;
+
+pub use code::{Code, Failure, Home, Item, Launch, MemoryDecl};
+#[cfg(not(target_arch = "wasm32"))]
+pub use device::{ADAPTER_VARIABLE, AdapterInfo, DeviceMemory, Gpu, GpuError, adapters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use exec::{Executable, RunError};
+pub use place::{Mem, Place, Slice};
+pub use target::GpuTarget;
+pub use wgsl::{Grid, ShaderText};
+pub use words::{Word, from_words, to_words};

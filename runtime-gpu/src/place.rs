@@ -1,0 +1,97 @@
+//! Where a Program's buffers lie on the device, and how views become expressions of element numbers.
+
+use graphc_ir::DType;
+use graphc_ir::program::View;
+
+/// A piece of device memory, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mem(pub usize);
+
+/// A slice of a stack that a loop walks through: which one follows from how many iterations the loop has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// The loop's depth: where its iterations are counted.
+    pub depth: usize,
+    /// Elements of a slice.
+    pub elements: usize,
+    /// Iterations in all, if the last slice comes first.
+    pub reversed: Option<usize>,
+}
+
+/// Where a buffer lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In which memory.
+    pub mem: Mem,
+    /// From which element on.
+    pub offset: usize,
+    /// In which slices of it; none for the whole memory.
+    pub slices: Vec<Slice>,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Place {
+    /// The whole of a memory.
+    pub fn whole(mem: Mem, dtype: DType) -> Place {
+        Place { mem, offset: 0, slices: Vec::new(), dtype }
+    }
+
+    /// The memory from so many elements further on.
+    pub fn at(self, offset: usize) -> Place {
+        Place { offset: self.offset + offset, ..self }
+    }
+
+    /// The part of an element's number that the loops around decide.
+    fn base(&self) -> Vec<String> {
+        let slice = |s: &Slice| {
+            let done = format!("i32(env[{}][{}])", (s.depth + 1) / 4, (s.depth + 1) % 4);
+            let number = match s.reversed {
+                Some(length) => format!("({} - {done})", length as i64 - 1),
+                None => done,
+            };
+            if s.elements == 1 { number } else { format!("{number} * {}", s.elements) }
+        };
+        let offset = (self.offset > 0).then(|| self.offset.to_string());
+        self.slices.iter().map(slice).chain(offset).collect()
+    }
+
+    /// The number of the element that a view addresses at coordinates of type `i32`.
+    pub fn element(&self, view: &View, coordinates: &[String]) -> String {
+        let mut terms = self.base();
+        for (coordinate, stride) in coordinates.iter().zip(&view.strides) {
+            match stride {
+                0 => {}
+                _ if coordinate == "0" => {}
+                1 => terms.push(coordinate.clone()),
+                _ => terms.push(format!("{coordinate} * {stride}")),
+            }
+        }
+        if view.offset != 0 || terms.is_empty() {
+            terms.push(view.offset.to_string());
+        }
+        terms.join(" + ")
+    }
+
+    /// The number of an element of a dense buffer, given its number there as an `i32`.
+    pub fn dense(&self, number: &str) -> String {
+        let mut terms = self.base();
+        terms.push(number.to_owned());
+        terms.join(" + ")
+    }
+}
+
+/// The condition that a view's guard admits coordinates; `None` if it has no guard.
+pub fn guard(view: &View, coordinates: &[String], sizes: &[usize]) -> Option<String> {
+    let guard = view.guard.as_ref()?;
+    let mut conditions = Vec::new();
+    for (d, coordinate) in coordinates.iter().enumerate() {
+        if guard.lo[d] > 0 {
+            conditions.push(format!("{coordinate} >= {}", guard.lo[d]));
+        }
+        if guard.hi[d] < sizes[d] {
+            conditions.push(format!("{coordinate} < {}", guard.hi[d]));
+        }
+    }
+    if conditions.is_empty() { None } else { Some(conditions.join(" && ")) }
+}

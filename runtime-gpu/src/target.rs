@@ -1,0 +1,51 @@
+//! The GPU as the optimizer sees it.
+
+use graphc_ir::program::{Choice, Form, Program, Step};
+use graphc_ir::target::{Caps, Target};
+
+/// Arrays that a shader binds on every adapter.
+const PORTABLE: usize = 8;
+/// More than this many only press on registers.
+const MOST: usize = 32;
+/// Arrays that a shader may bind besides those of its step: the parts of folds, and what rows have.
+const OWN: usize = 2;
+
+/// A GPU: operands as they lie, and no scratch in the Program's plan, because memory is planned by pieces.
+#[derive(Clone, Debug)]
+pub struct GpuTarget {
+    caps: Caps,
+}
+
+impl GpuTarget {
+    /// A GPU whose shaders bind so many arrays.
+    pub fn new(bindings: usize) -> GpuTarget {
+        let max_ports = bindings.clamp(PORTABLE, MOST) - OWN;
+        GpuTarget { caps: Caps { name: "gpu", alignment: 256, max_ports, folds_in_epilogues: false } }
+    }
+
+    /// What every adapter can do.
+    pub fn portable() -> GpuTarget {
+        GpuTarget::new(PORTABLE)
+    }
+}
+
+impl Target for GpuTarget {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn operand_form(&self, _: &Program, _: &Step, _: bool) -> Form {
+        Form::Dense
+    }
+
+    fn choose(&self, _: &Program, step: &Step) -> Choice {
+        let algo = match step.kind() {
+            "dot" => "register tiles",
+            "rows" => "lanes of a row",
+            "reduce" => "chunks of rows",
+            "loop" | "while" | "branch" => "items",
+            _ => "one invocation an element",
+        };
+        Choice { algo, scratch_bytes: 0, error_class: 1.0 }
+    }
+}

@@ -1,0 +1,113 @@
+//! Folds: the state that values are combined in.
+
+use graphc_ir::DType;
+use graphc_ir::error::Result;
+use graphc_ir::program::FoldKind;
+use graphc_ir::scalar::Scalar;
+
+use super::literal;
+use crate::words::Word;
+
+/// How one fold is written.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldCode {
+    kind: FoldKind,
+    dtype: DType,
+}
+
+impl FoldCode {
+    /// A fold whose result has this type.
+    pub fn new(kind: FoldKind, dtype: DType) -> FoldCode {
+        FoldCode { kind, dtype }
+    }
+
+    /// The type of its result.
+    pub fn word(self) -> Word {
+        Word::of(self.dtype).unwrap_or(Word::F32)
+    }
+
+    /// The fields of its state, with their types.
+    pub fn fields(self) -> Vec<(&'static str, Word)> {
+        match self.kind {
+            // Count, mean and sum of squared deviations (Welford 1962).
+            FoldKind::Var => vec![("n", Word::F32), ("m", Word::F32), ("q", Word::F32)],
+            FoldKind::Mean => vec![("n", Word::F32), ("s", Word::F32)],
+            _ => vec![("s", self.word())],
+        }
+    }
+
+    /// What the state of no values holds, field by field.
+    ///
+    /// # Errors
+    /// When a value does not fit a word.
+    pub fn identity(self) -> Result<Vec<String>> {
+        let end = |largest: bool| {
+            if self.dtype.is_float() {
+                return literal(
+                    Scalar::F(if largest { f64::INFINITY } else { f64::NEG_INFINITY }),
+                    self.dtype,
+                );
+            }
+            let (lo, hi) = self.dtype.int_range();
+            let (lo, hi) = match self.dtype {
+                DType::I64 => (i128::from(i32::MIN), i128::from(i32::MAX)),
+                DType::U64 => (0, i128::from(u32::MAX)),
+                _ => (lo, hi),
+            };
+            literal(Scalar::I(if largest { hi } else { lo }), self.dtype)
+        };
+        Ok(match self.kind {
+            FoldKind::Var => vec!["0.0f".into(); 3],
+            FoldKind::Mean => vec!["0.0f".into(); 2],
+            FoldKind::Sum => vec![literal(Scalar::zero(self.dtype), self.dtype)?],
+            FoldKind::Prod => vec![literal(Scalar::one(self.dtype), self.dtype)?],
+            FoldKind::Max => vec![end(false)?],
+            FoldKind::Min => vec![end(true)?],
+        })
+    }
+
+    /// Statements that take a value into the state with this prefix.
+    pub fn take(self, p: &str, x: &str) -> String {
+        let word = self.word().name();
+        match self.kind {
+            FoldKind::Sum => format!("{p}s = {p}s + {x};"),
+            FoldKind::Prod => format!("{p}s = {p}s * {x};"),
+            FoldKind::Max => format!("{p}s = gc_max_{word}({p}s, {x});"),
+            FoldKind::Min => format!("{p}s = gc_min_{word}({p}s, {x});"),
+            FoldKind::Mean => format!("{p}n += 1.0f; {p}s = {p}s + {x};"),
+            FoldKind::Var => format!(
+                "{p}n += 1.0f; {{ let d = {x} - {p}m; {p}m = {p}m + d / {p}n; {p}q = {p}q + d * ({x} - {p}m); }}"
+            ),
+        }
+    }
+
+    /// Statements that take another state, given by its fields, into the one with this prefix (for the variance
+    /// Chan, Golub and LeVeque 1979).
+    pub fn merge(self, p: &str, other: &dyn Fn(&str) -> String) -> String {
+        match self.kind {
+            FoldKind::Mean => format!("{p}n += {}; {p}s = {p}s + {};", other("n"), other("s")),
+            FoldKind::Var => format!(
+                "{{ let k = {}; if (k > 0.0f) {{ let n = {p}n + k; let d = {} - {p}m; {p}q = {p}q + {} + d * d * ({p}n * k / n); \
+                 {p}m = {p}m + d * (k / n); {p}n = n; }} }}",
+                other("n"),
+                other("m"),
+                other("q")
+            ),
+            _ => self.take(p, &other("s")),
+        }
+    }
+
+    /// The result of the state with this prefix.
+    pub fn result(self, p: &str) -> String {
+        match self.kind {
+            FoldKind::Mean => format!("select({p}s / {p}n, gc_nan(), {p}n == 0.0f)"),
+            FoldKind::Var => format!("select({p}q / {p}n, gc_nan(), {p}n == 0.0f)"),
+            _ => self.narrow(&format!("{p}s")),
+        }
+    }
+
+    /// Sums of narrow integers wrap at the end: the low bits do not depend on the high ones.
+    fn narrow(self, x: &str) -> String {
+        super::body::wrapped(self.dtype, x)
+    }
+}

@@ -1,0 +1,333 @@
+//! Functions that WGSL lacks, or whose edge cases it leaves to drivers.
+//!
+//! Drivers may assume that there are no NaNs, so that NaN is found and made by its bits, and constants that no constant
+//! expression may hold are hidden behind a zero that is known at run time alone.
+
+/// A function: its name, and its text.
+type Definition = (&'static str, &'static str);
+
+/// Every function, those that others call first.
+const FUNCTIONS: &[Definition] = &[
+    ("gc_bits", "fn gc_bits(x: u32) -> f32 { return bitcast<f32>(x ^ env[0].x); }"),
+    ("gc_is_nan", "fn gc_is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }"),
+    ("gc_nan", "fn gc_nan() -> f32 { return gc_bits(0x7fc00000u); }"),
+    ("gc_inf", "fn gc_inf() -> f32 { return gc_bits(0x7f800000u); }"),
+    ("gc_max_f32", "fn gc_max_f32(a: f32, b: f32) -> f32 { return select(max(a, b), gc_nan(), gc_is_nan(a) || gc_is_nan(b)); }"),
+    ("gc_max_i32", "fn gc_max_i32(a: i32, b: i32) -> i32 { return max(a, b); }"),
+    ("gc_max_u32", "fn gc_max_u32(a: u32, b: u32) -> u32 { return max(a, b); }"),
+    ("gc_min_f32", "fn gc_min_f32(a: f32, b: f32) -> f32 { return select(min(a, b), gc_nan(), gc_is_nan(a) || gc_is_nan(b)); }"),
+    ("gc_min_i32", "fn gc_min_i32(a: i32, b: i32) -> i32 { return min(a, b); }"),
+    ("gc_min_u32", "fn gc_min_u32(a: u32, b: u32) -> u32 { return min(a, b); }"),
+    ("gc_div_f32", "fn gc_div_f32(a: f32, b: f32) -> f32 { return a / b; }"),
+    ("gc_div_i32", "fn gc_div_i32(a: i32, b: i32) -> i32 { if (b == 0) { return 0; } if (b == -1) { return -a; } return a / b; }"),
+    ("gc_div_u32", "fn gc_div_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a / b; }"),
+    (
+        "gc_rem_f32",
+        "fn gc_rem_f32(a: f32, b: f32) -> f32 {
+    if (gc_is_nan(a) || gc_is_nan(b) || b == 0.0 || abs(a) > 3.4028234e38) { return gc_nan(); }
+    if (abs(b) > 3.4028234e38) { return a; }
+    // Long division: subtracts the divisor times powers of two, each exactly.
+    var rest = abs(a);
+    let d = abs(b);
+    for (var i = 0; i < 300 && rest >= d; i++) {
+        var part = d * exp2(floor(log2(rest / d)));
+        if (!(part <= rest)) { part = part * 0.5; }
+        rest = rest - part;
+    }
+    return select(rest, -rest, (bitcast<u32>(a) >> 31u) == 1u);
+}",
+    ),
+    ("gc_rem_i32", "fn gc_rem_i32(a: i32, b: i32) -> i32 { if (b == 0 || b == -1) { return 0; } return a % b; }"),
+    ("gc_rem_u32", "fn gc_rem_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a % b; }"),
+    ("gc_neg_f32", "fn gc_neg_f32(x: f32) -> f32 { return -x; }"),
+    ("gc_neg_i32", "fn gc_neg_i32(x: i32) -> i32 { return -x; }"),
+    ("gc_neg_u32", "fn gc_neg_u32(x: u32) -> u32 { return 0u - x; }"),
+    ("gc_sign_f32", "fn gc_sign_f32(x: f32) -> f32 { return select(sign(x), x, gc_is_nan(x) || x == 0.0); }"),
+    ("gc_sign_i32", "fn gc_sign_i32(x: i32) -> i32 { return sign(x); }"),
+    ("gc_sign_u32", "fn gc_sign_u32(x: u32) -> u32 { return min(x, 1u); }"),
+    ("gc_relu_f32", "fn gc_relu_f32(x: f32) -> f32 { return select(x, 0.0, x <= 0.0); }"),
+    ("gc_relu_i32", "fn gc_relu_i32(x: i32) -> i32 { return max(x, 0); }"),
+    ("gc_relu_u32", "fn gc_relu_u32(x: u32) -> u32 { return x; }"),
+    ("gc_ne_f32", "fn gc_ne_f32(a: f32, b: f32) -> bool { return a != b || gc_is_nan(a) || gc_is_nan(b); }"),
+    ("gc_ne_i32", "fn gc_ne_i32(a: i32, b: i32) -> bool { return a != b; }"),
+    ("gc_ne_u32", "fn gc_ne_u32(a: u32, b: u32) -> bool { return a != b; }"),
+    ("gc_ne_bool", "fn gc_ne_bool(a: bool, b: bool) -> bool { return a != b; }"),
+    ("gc_xor_i32", "fn gc_xor_i32(a: i32, b: i32) -> i32 { return a ^ b; }"),
+    ("gc_xor_u32", "fn gc_xor_u32(a: u32, b: u32) -> u32 { return a ^ b; }"),
+    ("gc_xor_bool", "fn gc_xor_bool(a: bool, b: bool) -> bool { return a != b; }"),
+    ("gc_not_i32", "fn gc_not_i32(x: i32) -> i32 { return ~x; }"),
+    ("gc_not_u32", "fn gc_not_u32(x: u32) -> u32 { return ~x; }"),
+    ("gc_not_bool", "fn gc_not_bool(x: bool) -> bool { return !x; }"),
+    (
+        "gc_shl_i32",
+        "fn gc_shl_i32(a: i32, b: i32, bits: i32) -> i32 { if (b < 0 || b >= bits) { return 0; } return a << u32(b); }",
+    ),
+    (
+        "gc_shl_u32",
+        "fn gc_shl_u32(a: u32, b: u32, bits: u32) -> u32 { if (b >= bits) { return 0u; } return a << b; }",
+    ),
+    (
+        "gc_shr_i32",
+        "fn gc_shr_i32(a: i32, b: i32, bits: i32) -> i32 { if (b < 0 || b >= bits) { return 0; } return a >> u32(b); }",
+    ),
+    (
+        "gc_shr_u32",
+        "fn gc_shr_u32(a: u32, b: u32, bits: u32) -> u32 { if (b >= bits) { return 0u; } return a >> b; }",
+    ),
+    (
+        // e^(a + b) for a small b: Cody and Waite's reduction, and the minimax polynomial of the CPU's kernel.
+        "gc_exp_sum",
+        "fn gc_exp_sum(a: f32, b: f32) -> f32 {
+    let n = round((a + b) * 1.44269504);
+    let r = fma(-n, -2.1219444e-4, fma(-n, 0.6933594, a)) + b;
+    let q = 0.49999993 + r * (0.1666652 + r * (0.04166839 + r * (0.008368717 + r * 0.0013814597)));
+    let y = 1.0 + (r + r * r * q);
+    let k = i32(clamp(n, -150.0, 150.0));
+    let half = k / 2;
+    let scaled = y * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(k - half + 127) << 23u);
+    return select(scaled, 0.0, n < -149.0);
+}",
+    ),
+    (
+        "gc_exp_f32",
+        "fn gc_exp_f32(x: f32) -> f32 {
+    if (gc_is_nan(x)) { return x; }
+    if (x >= 88.72284) { return gc_inf(); }
+    if (x < -87.33654) { return 0.0; }
+    return gc_exp_sum(x, 0.0);
+}",
+    ),
+    (
+        // The exponent of x = m 2^e with m between 0.75 and 1.5.
+        "gc_exponent",
+        "fn gc_exponent(x: f32) -> i32 { return bitcast<i32>(bitcast<u32>(x) - 0x3f400000u) >> 23u; }",
+    ),
+    (
+        // ln(1 + f) - f for f between -0.25 and 0.5.
+        "gc_log_tail",
+        "fn gc_log_tail(f: f32) -> f32 {
+    let q = -0.5 + f * (0.3333345 + f * (-0.2500023 + f * (0.19990975 + f * (-0.16642946 + f * (0.14468057 + f * (-0.1319299 + f * (0.10591015 + f * -0.046190422)))))));
+    return f * f * q;
+}",
+    ),
+    (
+        "gc_log_f32",
+        "fn gc_log_f32(x: f32) -> f32 {
+    if (gc_is_nan(x)) { return x; }
+    if (x > 3.4028234e38) { return x; }
+    if (x < 1.1754944e-38) { return select(gc_nan(), gc_bits(0xff800000u), x > -1.1754944e-38); }
+    let e = gc_exponent(x);
+    let f = bitcast<f32>(bitcast<u32>(x) - (u32(e) << 23u)) - 1.0;
+    let k = f32(e);
+    return fma(k, 0.6933594, f + (gc_log_tail(f) + k * -2.1219444e-4));
+}",
+    ),
+    (
+        "gc_expm1_f32",
+        "fn gc_expm1_f32(x: f32) -> f32 {
+    if (abs(x) < 0.5) {
+        let p = 1.0 + x * (1.0 / 3.0) * (1.0 + x * 0.25 * (1.0 + x * 0.2 * (1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0) * (1.0 + x * 0.125)))));
+        return x + 0.5 * x * x * p;
+    }
+    return select(gc_exp_f32(x) - 1.0, x, gc_is_nan(x));
+}",
+    ),
+    (
+        "gc_log1p_f32",
+        "fn gc_log1p_f32(x: f32) -> f32 {
+    if (abs(x) < 0.3) {
+        let s = x / (2.0 + x);
+        let q = s * s;
+        return 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0))))));
+    }
+    if (gc_is_nan(x) || x < -1.0) { return gc_nan(); }
+    return gc_log_f32(1.0 + x);
+}",
+    ),
+    (
+        "gc_tanh_f32",
+        "fn gc_tanh_f32(x: f32) -> f32 {
+    if (gc_is_nan(x)) { return x; }
+    let t = gc_expm1_f32(2.0 * min(abs(x), 10.0));
+    let y = t / (t + 2.0);
+    return select(y, -y, x < 0.0);
+}",
+    ),
+    (
+        "gc_sigmoid_f32",
+        "fn gc_sigmoid_f32(x: f32) -> f32 {
+    if (gc_is_nan(x)) { return x; }
+    let e = gc_exp_f32(-abs(x));
+    return select(1.0, e, x < 0.0) / (1.0 + e);
+}",
+    ),
+    (
+        "gc_softplus_f32",
+        "fn gc_softplus_f32(x: f32) -> f32 {
+    if (gc_is_nan(x)) { return x; }
+    return max(x, 0.0) + gc_log1p_f32(gc_exp_f32(-abs(x)));
+}",
+    ),
+    (
+        "gc_erf_f32",
+        "fn gc_erf_f32(x: f32) -> f32 {
+    if (gc_is_nan(x)) { return x; }
+    let a = abs(x);
+    if (a < 0.92) {
+        let q = x * x;
+        let p = 0.12837915 + q * (-0.37612498 + q * (0.11281844 + q * (-0.0267671 + q * (0.0049932754 + q * -0.0005988756))));
+        return x + x * p;
+    }
+    let c = min(a, 4.0);
+    let h = 0.12864912 + c * (0.6351513 + c * (0.10623689 + c * (-0.02376207 + c * (0.0036424624 + c * (-0.0003228047 + c * 0.000011231394)))));
+    let y = 1.0 - gc_exp_f32(-(c + c * h));
+    return select(y, -y, x < 0.0);
+}",
+    ),
+    (
+        "gc_pow_f32",
+        "fn gc_pow_f32(x: f32, y: f32) -> f32 {
+    if (y == 0.0 || x == 1.0) { return 1.0; }
+    if (gc_is_nan(x) || gc_is_nan(y)) { return gc_nan(); }
+    let a = abs(x);
+    let whole = trunc(y) == y;
+    let odd = whole && abs(y) < 16777216.0 && (i32(y) & 1) == 1;
+    let negative = (bitcast<u32>(x) >> 31u) == 1u;
+    var r = 0.0;
+    if (abs(y) > 3.4028234e38) {
+        if (a == 1.0) { return 1.0; }
+        return select(0.0, gc_inf(), (a > 1.0) == (y > 0.0));
+    }
+    if (a == 0.0) {
+        r = select(gc_inf(), 0.0, y > 0.0);
+    } else if (a > 3.4028234e38) {
+        r = select(0.0, gc_inf(), y > 0.0);
+    } else if (negative && !whole) {
+        return gc_nan();
+    } else if (whole && abs(y) <= 16.0) {
+        // Few exact factors beat a rounded logarithm.
+        r = 1.0;
+        for (var i = 0; i < i32(abs(y)); i++) { r = r * a; }
+        if (y < 0.0) { r = 1.0 / r; }
+    } else {
+        // The logarithm in two parts, the first of which has 12 bits, so that its product with 12 bits of y is exact.
+        let e = gc_exponent(a);
+        let f = bitcast<f32>(bitcast<u32>(a) - (u32(e) << 23u)) - 1.0;
+        let k = f32(e);
+        let high = bitcast<f32>(bitcast<u32>(k * 0.6933594 + f) & 0xfffff000u);
+        let low = ((k * 0.6933594 - high) + f) + (gc_log_tail(f) + k * -2.1219444e-4);
+        let first = bitcast<f32>(bitcast<u32>(y) & 0xfffff000u);
+        let product = first * high;
+        if (product > 89.0) { r = gc_inf(); } else if (product < -88.0) { r = 0.0; } else {
+            r = gc_exp_sum(product, (y - first) * high + y * low);
+        }
+    }
+    return select(r, -r, negative && odd);
+}",
+    ),
+    (
+        "gc_f32_to_i32",
+        "fn gc_f32_to_i32(x: f32, lo: f32, hi: f32, largest: i32) -> i32 {
+    if (gc_is_nan(x)) { return 0; }
+    if (x >= hi) { return largest; }
+    return i32(max(x, lo));
+}",
+    ),
+    (
+        "gc_f32_to_u32",
+        "fn gc_f32_to_u32(x: f32, hi: f32, largest: u32) -> u32 {
+    if (gc_is_nan(x)) { return 0u; }
+    if (x >= hi) { return largest; }
+    return u32(max(x, 0.0));
+}",
+    ),
+    (
+        "gc_to_f16",
+        "fn gc_to_f16(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    let size = bits & 0x7fffffffu;
+    if (size > 0x7f800000u) { return x; }
+    let sign = bits & 0x80000000u;
+    if (size >= 0x477ff000u) { return gc_bits(sign | 0x7f800000u); }
+    if (size < 0x38800000u) {
+        let y = round(abs(x) * 16777216.0) * 5.9604645e-8;
+        return select(y, -y, sign != 0u);
+    }
+    return bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
+}",
+    ),
+    (
+        "gc_to_bf16",
+        "fn gc_to_bf16(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) { return x; }
+    return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}",
+    ),
+];
+
+/// The text of a shader with the functions that it calls, and those that these call, before it.
+pub fn with_prelude(text: &str) -> String {
+    let mut needed: Vec<&Definition> = Vec::new();
+    let mut callers = vec![text.to_owned()];
+    while let Some(caller) = callers.pop() {
+        for definition in FUNCTIONS {
+            let known = needed.iter().any(|d| d.0 == definition.0);
+            if !known && calls(&caller, definition.0) {
+                needed.push(definition);
+                callers.push(definition.1.to_owned());
+            }
+        }
+    }
+    let mut all = String::new();
+    for definition in FUNCTIONS.iter().filter(|d| needed.iter().any(|n| n.0 == d.0)) {
+        all.push_str(definition.1);
+        all.push('\n');
+    }
+    if text.contains("gc_threefry(") {
+        all.push_str(&threefry());
+    }
+    all + text
+}
+
+/// Whether a text calls a function.
+fn calls(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let declared = text[..at].ends_with("fn ");
+        let apart = before.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_');
+        apart && !declared && text[at + name.len()..].starts_with('(')
+    })
+}
+
+/// Word 0 of Threefry-2x32 with 20 rounds, of the counter (index, 0); see [`graphc_ir::random`].
+fn threefry() -> String {
+    const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
+    let mut text = String::from(
+        "fn gc_threefry(k0: u32, k1: u32, index: u32) -> u32 {\n    let k2 = 0x1bd11bdau ^ k0 ^ k1;\n    \
+         var a = index + k0;\n    var b = k1;\n",
+    );
+    for round in 0..20 {
+        let left = ROTATIONS[round % 8];
+        text.push_str(&format!("    a += b; b = ((b << {left}u) | (b >> {}u)) ^ a;\n", 32 - left));
+        if round % 4 == 3 {
+            let s = round / 4 + 1;
+            text.push_str(&format!("    a += k{}; b += k{} + {s}u;\n", s % 3, (s + 1) % 3));
+        }
+    }
+    text + "    return a;\n}\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_bring_what_they_call() {
+        let text = with_prelude("fn f() { let y = gc_tanh_f32(1.0); }");
+        for name in ["gc_tanh_f32", "gc_expm1_f32", "gc_is_nan"] {
+            assert!(text.contains(&format!("fn {name}(")), "{text}");
+        }
+        assert!(!text.contains("fn gc_erf_f32("));
+    }
+}

@@ -1,0 +1,114 @@
+//! The GPU against the interpreter and against numbers from outside graphc. Without an adapter every test is skipped.
+
+use graphc_ir::error::Result;
+use graphc_ir::ops::Op;
+use graphc_ir::{DType, Graph, ScalarFn, Tensor};
+use graphc_tests::compare::relative_l2_above;
+use graphc_tests::device::{Device, Reference};
+use graphc_tests::gpu::{GpuDevice, adapter};
+use graphc_tests::narrow::{narrowed, narrowed_tensor};
+use graphc_tests::registry::{Case, applied, cases, differentiate};
+use graphc_tests::vectors::scalar::{self, Tolerance};
+use graphc_tests::vectors::{FUNCTION, case, listed, module_of};
+
+/// Largest error of a result relative to its root mean square, or to this if that is larger.
+const TOLERANCE: f64 = 1e-5;
+const FLOOR: f64 = 1e-2;
+
+/// Differences between the device and the interpreter, both in f32.
+fn differences(device: &GpuDevice, graph: &Graph, ins: &[Tensor]) -> Result<Vec<String>> {
+    let names = |n: usize, what: &str| (0..n).map(|i| format!("{what}{i}")).collect::<Vec<_>>();
+    let module = module_of(graph.clone(), names(ins.len(), "x"), names(graph.results().len(), "y"));
+    let wanted = Reference.run(&module, FUNCTION, ins)?;
+    let found = device.run(&module, FUNCTION, ins)?;
+    let pairs = found.outputs.iter().zip(&wanted.outputs).enumerate();
+    let errors = pairs.map(|(i, (a, b))| (i, relative_l2_above(&a.to_f64(), &b.to_f64(), FLOOR), b.dtype()));
+    Ok(errors
+        .filter(|(_, e, dtype)| e.is_nan() || *e > if dtype.is_float() { TOLERANCE } else { 0.0 })
+        .map(|(i, e, _)| format!("result {i}: {e:e}"))
+        .collect())
+}
+
+fn check(device: &GpuDevice, case: &Case, failures: &mut Vec<String>) {
+    let ins: Vec<Tensor> = case.sample.ins.iter().map(narrowed_tensor).collect();
+    let mut note = |what: &str, outcome: Result<Vec<String>>| match outcome {
+        Ok(found) if found.is_empty() => {}
+        // A word has 32 bits: a conversion to 64 that may need more is refused.
+        Err(e) if is_wide(case) && e.to_string().contains("may not fit the 32 bits") => {}
+        Ok(found) => failures.push(format!("{what} of {}: {}", case.describe(), found.join(", "))),
+        Err(e) => failures.push(format!("{what} of {}: {e}", case.describe())),
+    };
+    let graph = applied(&case.sample.op, &case.types());
+    note("values", graph.clone().and_then(|g| differences(device, &narrowed(&g)?, &ins)));
+    if !case.sample.wrt.is_empty() {
+        let gradient = graph.and_then(|g| differentiate(&g, &case.sample.wrt, 7)).map(|d| d.gradient);
+        note("gradients", gradient.and_then(|g| differences(device, &narrowed(&g)?, &ins)));
+    }
+}
+
+/// Whether the sample converts to 64-bit integers.
+fn is_wide(case: &Case) -> bool {
+    matches!(&case.sample.op, Op::Cast(c) if matches!(c.to, DType::I64 | DType::U64))
+}
+
+#[test]
+fn every_sample_runs() {
+    let Some(gpu) = adapter() else { return };
+    let device = GpuDevice::new(gpu);
+    let only = std::env::var("GRAPHC_ONLY").ok();
+    let cases: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| !matches!(case.sample.op, Op::Input(_) | Op::StateRead(_)))
+        .filter(|case| only.as_ref().is_none_or(|name| case.info.name == name))
+        .collect();
+    let mut failures = Vec::new();
+    for case in &cases {
+        check(&device, case, &mut failures);
+    }
+    let shown = failures.iter().take(60).map(|f| f.chars().take(600).collect::<String>()).collect::<Vec<_>>();
+    assert!(failures.is_empty(), "{} of {} samples:\n{}", failures.len(), cases.len(), shown.join("\n"));
+}
+
+fn report(failures: &[String]) {
+    let shown: Vec<&String> = failures.iter().take(60).collect();
+    assert!(failures.is_empty(), "{} failures:\n{shown:#?}", failures.len());
+}
+
+/// Functions at special and ordinary values, and their derivatives.
+#[test]
+fn scalar_functions() {
+    let Some(gpu) = adapter() else { return };
+    let device = GpuDevice::new(gpu);
+    let mut failures = Vec::new();
+    for vector in scalar::load(DType::F32).expect("the file is sound") {
+        let tolerance = |f: Option<ScalarFn>| Tolerance {
+            ulp: f.map_or(16.0, |f| f.def().ulp.max(2.0) * 2.0),
+            derivative_ulp: 128.0,
+            absolute: 3e-7,
+        };
+        failures
+            .extend(scalar::mismatches(&vector, &device, tolerance).unwrap_or_else(|e| vec![e.to_string()]));
+    }
+    report(&failures);
+}
+
+/// The cases of a file in f32.
+fn vectors(file: &str, least: usize, tolerance: f64) {
+    let Some(gpu) = adapter() else { return };
+    let device = GpuDevice::new(gpu);
+    let vectors = listed::load(file, DType::F32).expect("the file is sound");
+    assert!(vectors.len() >= least, "{} cases", vectors.len());
+    let run = |v| case::mismatches(v, &device, tolerance).unwrap_or_else(|e| vec![e.to_string()]);
+    let failures: Vec<String> = vectors.iter().flat_map(run).collect();
+    report(&failures);
+}
+
+#[test]
+fn convolutions_and_pools_and_their_gradients() {
+    vectors("convolution.json", 150, 4e-6);
+}
+
+#[test]
+fn recurrent_networks_attention_and_normalization_and_their_gradients() {
+    vectors("sequences.json", 100, 1e-5);
+}

@@ -1,0 +1,90 @@
+//! Models on the GPU, next to the CPU. Without an adapter every test is skipped.
+
+use graphc::{Device, Session};
+use graphc_ir::ops::{sample_indices, sample_tensor};
+use graphc_ir::{Module, Tensor};
+use graphc_tests::compare::relative_l2;
+use graphc_tests::gpu::adapter;
+
+/// Steps of each training.
+const STEPS: usize = 3;
+
+fn session(module: &Module, device: Device) -> Session {
+    let mut session = Session::from_module(module.clone()).device(device).build().expect("it opens");
+    session.init_missing(0).expect("it initializes");
+    session
+}
+
+/// Inputs of a function: labels below `classes`.
+fn inputs(module: &Module, function: &str, batch: usize, classes: usize) -> Vec<(String, Tensor)> {
+    let function = module.function(function).expect("it is there");
+    let tensor = |(i, name): (usize, &String)| {
+        let ty = function.input_type(i);
+        let shape: Vec<usize> =
+            ty.dims.iter().map(|d| d.as_const().map_or(batch, |n| usize::try_from(n).unwrap_or(0))).collect();
+        let value = match ty.dtype.is_int() {
+            true => sample_indices(&shape, classes, i as u64),
+            false => sample_tensor(&shape, i as u64),
+        };
+        (name.clone(), value.cast(ty.dtype))
+    };
+    function.inputs.iter().enumerate().map(tensor).collect()
+}
+
+/// Trains on both devices from the same state, and compares losses and parameters.
+fn trains_alike(name: &str, batch: usize, classes: usize, tolerance: f64) {
+    if adapter().is_none() {
+        return;
+    }
+    let model = graphc_models::MODELS.iter().find(|m| m.name == name).expect("there is such a model");
+    let module = (model.build)().expect("it builds");
+    // State of one device is the other's, so that initial values are the same bits.
+    let mut cpu = session(&module, Device::Cpu);
+    let mut gpu = session(&cpu.snapshot().expect("it has values"), Device::Gpu);
+    let feeds = inputs(&module, "train_step", batch, classes);
+    let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    for step in 0..STEPS {
+        let wanted = cpu.run("train_step", feeds.iter().copied()).expect("it runs");
+        let found = gpu.run("train_step", feeds.iter().copied()).expect("it runs");
+        for ((output, a), (_, b)) in found.iter().zip(wanted.iter()) {
+            let error = relative_l2(&a.to_f64(), &b.to_f64());
+            assert!(error <= tolerance, "{name}: {output} of step {step} is {error:e} off");
+        }
+    }
+    let (found, wanted) = (gpu.snapshot().expect("it is there"), cpu.snapshot().expect("it is there"));
+    for (a, b) in found.state.iter().zip(&wanted.state) {
+        let (Some(x), Some(y)) = (&a.init, &b.init) else { continue };
+        // A softmax does not depend on what is added to all keys: the gradient of that is rounding errors, which Adam
+        // divides by their own size.
+        if a.name.contains("qkv.b") {
+            continue;
+        }
+        let error = relative_l2(&x.to_f64(), &y.to_f64());
+        assert!(error <= 100.0 * tolerance, "{name}: state `{}` is {error:e} off", a.name);
+    }
+}
+
+#[test]
+fn two_layer() {
+    trains_alike("two_layer", 64, 1, 1e-5);
+}
+
+#[test]
+fn digits_cnn() {
+    trains_alike("digits_cnn", 16, 10, 1e-5);
+}
+
+#[test]
+fn resnet20() {
+    trains_alike("resnet20", 4, 10, 1e-4);
+}
+
+#[test]
+fn char_lstm() {
+    trains_alike("char_lstm", 4, 90, 1e-5);
+}
+
+#[test]
+fn encoder() {
+    trains_alike("encoder", 1, 90, 1e-4);
+}
