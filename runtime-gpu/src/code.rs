@@ -11,6 +11,7 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::program::{BufferId, BufferKind, Kernel, Loop, Program, Step, While};
 use graphc_ir::tensor::Tensor;
 
+use crate::caps::GpuCaps;
 use crate::kernels::{self, LANES, Work, one_each};
 use crate::place::{Mem, Place, Slice};
 use crate::wgsl::{Grid, Shader, ShaderText};
@@ -111,8 +112,17 @@ impl Code {
     ///
     /// # Errors
     /// When a step works on types that a GPU does not have, or on integers that may need more than 32 bits.
-    pub fn new(program: &Program) -> Result<Code> {
-        let mut b = Builder::default();
+    pub fn new(program: &Program, caps: &GpuCaps) -> Result<Code> {
+        let mut b = Builder {
+            caps: caps.clone(),
+            memory: Vec::new(),
+            pool: Pool::default(),
+            scratch: Vec::new(),
+            shaders: Vec::new(),
+            numbers: HashMap::new(),
+            items: Vec::new(),
+            failures: Vec::new(),
+        };
         for (home, words) in [(Home::Env, 8), (Home::Failure, 4)] {
             b.memory.push(MemoryDecl { words, home, dtype: DType::U32 });
         }
@@ -136,8 +146,8 @@ impl Code {
 }
 
 /// Collects launches.
-#[derive(Default)]
 pub struct Builder {
+    caps: GpuCaps,
     memory: Vec<MemoryDecl>,
     pool: Pool,
     /// Scratch of the step at hand.
@@ -149,6 +159,11 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// What kernels are chosen by.
+    pub fn caps(&self) -> &GpuCaps {
+        &self.caps
+    }
+
     /// Words that the step at hand may use.
     pub fn scratch(&mut self, words: usize) -> Mem {
         let mem = self.take(words);

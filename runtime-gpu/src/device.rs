@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::caps::{Class, GpuCaps};
 use crate::target::GpuTarget;
 
 /// The variable that names the adapter to use: part of its name, in any case.
@@ -175,6 +176,7 @@ struct Inner {
     queue: wgpu::Queue,
     info: AdapterInfo,
     limits: wgpu::Limits,
+    caps: GpuCaps,
     lost: Arc<Mutex<Option<String>>>,
 }
 
@@ -218,6 +220,7 @@ impl Gpu {
         let adapter = all.swap_remove(place);
         let info = AdapterInfo::of(&adapter);
         let limits = adapter.limits();
+        let caps = caps(&adapter.get_info(), &limits);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("graphc"),
             required_limits: limits.clone(),
@@ -232,7 +235,7 @@ impl Gpu {
             note(&told, format!("{reason:?} {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&uncaptured, e.to_string())));
-        Ok(Gpu { inner: Arc::new(Inner { device, queue, info, limits, lost }) })
+        Ok(Gpu { inner: Arc::new(Inner { device, queue, info, limits, caps, lost }) })
     }
 
     /// The adapter.
@@ -240,9 +243,14 @@ impl Gpu {
         &self.inner.info
     }
 
+    /// What kernels are chosen by.
+    pub fn caps(&self) -> &GpuCaps {
+        &self.inner.caps
+    }
+
     /// The adapter as the optimizer sees it.
     pub fn target(&self) -> GpuTarget {
-        GpuTarget::new(self.inner.limits.max_storage_buffers_per_shader_stage as usize)
+        GpuTarget::new(&self.inner.caps)
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
@@ -363,6 +371,27 @@ impl Gpu {
         drop(view);
         staging.unmap();
         Ok(result)
+    }
+}
+
+/// NVIDIA's number among vendors of PCI devices.
+const NVIDIA: u32 = 0x10DE;
+
+fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuCaps {
+    let class = match info.device_type {
+        wgpu::DeviceType::Cpu => Class::Software,
+        wgpu::DeviceType::DiscreteGpu if info.vendor == NVIDIA => Class::Nvidia,
+        _ => Class::Portable,
+    };
+    let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let busy = if class == Class::Nvidia { GpuCaps::nvidia().busy } else { GpuCaps::portable().busy };
+    GpuCaps {
+        class,
+        busy,
+        bindings: limits.max_storage_buffers_per_shader_stage as usize,
+        binding_bytes: usize::try_from(binding).unwrap_or(usize::MAX),
+        workgroup_bytes: limits.max_compute_workgroup_storage_size as usize,
+        workgroup_lanes: limits.max_compute_invocations_per_workgroup as usize,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs code: pipelines and bind groups are made once, a run encodes dispatches.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use graphc_ir::DType;
 use thiserror::Error;
@@ -8,6 +9,7 @@ use thiserror::Error;
 use crate::code::{Code, ENV, FAILURE, Home, Item, Launch, MemoryDecl};
 use crate::device::{DeviceMemory, Gpu, GpuError};
 use crate::place::Mem;
+use crate::unchecked;
 use crate::wgsl::ShaderText;
 use crate::words::{from_words, to_words};
 
@@ -168,6 +170,20 @@ impl Executable {
             }
         }
         Ok(())
+    }
+
+    /// The time that encoding the dispatches of one run takes, which the device never gets.
+    pub fn encoding_time(&self) -> Duration {
+        let started = Instant::now();
+        let mut encoder =
+            self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut current = usize::MAX;
+            Run { executable: self, encoder: None }.encode(&self.items, &mut pass, &mut current);
+        }
+        drop(encoder.finish());
+        started.elapsed()
     }
 
     /// Runs the Program and reads outputs: for each its number, its type, and the bytes of its elements.
@@ -385,41 +401,67 @@ impl Pipelines {
                 }
             };
             made.layout_of.push(number);
-            let groups = [Some(&made.layouts[number])];
-            let pipeline = gpu
-                .guarded("a shader", || {
-                    let device = gpu.device();
-                    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                        label: None,
-                        source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
-                    });
-                    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                        label: None,
-                        bind_group_layouts: &groups,
-                        immediate_size: 0,
-                    });
-                    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                        label: None,
-                        layout: Some(&layout),
-                        module: &module,
-                        entry_point: Some("main"),
-                        compilation_options: wgpu::PipelineCompilationOptions {
-                            zero_initialize_workgroup_memory: false,
-                            ..wgpu::PipelineCompilationOptions::default()
-                        },
-                        cache: None,
+        }
+        // Drivers take their time, and several threads at once.
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let share = shaders.len().div_ceil(threads).max(1);
+        let parts: Vec<Result<Vec<wgpu::ComputePipeline>, GpuError>> = std::thread::scope(|scope| {
+            let layouts = made.layout_of.chunks(share);
+            let part = |(shaders, numbers): (&'_ [ShaderText], &'_ [usize])| {
+                let of =
+                    |(shader, number): (&ShaderText, &usize)| pipeline(gpu, shader, &made.layouts[*number]);
+                shaders.iter().zip(numbers).map(of).collect::<Result<Vec<_>, _>>()
+            };
+            let running: Vec<_> =
+                shaders.chunks(share).zip(layouts).map(|chunk| scope.spawn(move || part(chunk))).collect();
+            let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|_| {
+                    Err(GpuError::Refused {
+                        what: "a shader".into(),
+                        message: "its compilation panicked".into(),
                     })
                 })
-                .map_err(|e| match e {
-                    GpuError::Refused { what, message } => {
-                        GpuError::Refused { what, message: format!("{message}\n{}", shader.text) }
-                    }
-                    other => other,
-                })?;
-            made.pipelines.push(pipeline);
+            };
+            running.into_iter().map(joined).collect()
+        });
+        for part in parts {
+            made.pipelines.extend(part?);
         }
         Ok(made)
     }
+}
+
+fn pipeline(
+    gpu: &Gpu,
+    shader: &ShaderText,
+    group: &wgpu::BindGroupLayout,
+) -> Result<wgpu::ComputePipeline, GpuError> {
+    let compiled = gpu.guarded("a shader", || {
+        let device = gpu.device();
+        let module = unchecked::module(device, &shader.text);
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(group)],
+            immediate_size: 0,
+        });
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..wgpu::PipelineCompilationOptions::default()
+            },
+            cache: None,
+        })
+    });
+    compiled.map_err(|e| match e {
+        GpuError::Refused { what, message } => {
+            GpuError::Refused { what, message: format!("{message}\n{}", shader.text) }
+        }
+        other => other,
+    })
 }
 
 fn layout(gpu: &Gpu, shader: &ShaderText) -> Result<wgpu::BindGroupLayout, GpuError> {

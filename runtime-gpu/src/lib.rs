@@ -3,6 +3,7 @@
 //! [`Code`] is a Program as launches of WGSL shaders over pieces of memory, made without a device; [`Gpu`] is an
 //! adapter that was opened, and [`Executable`] code with its pipelines, memory and bind groups there.
 
+mod caps;
 mod code;
 #[cfg(not(target_arch = "wasm32"))]
 mod device;
@@ -11,9 +12,12 @@ mod exec;
 mod kernels;
 mod place;
 mod target;
+#[cfg(not(target_arch = "wasm32"))]
+mod unchecked;
 mod wgsl;
 mod words;
 
+pub use caps::{Class, GpuCaps};
 pub use code::{Code, Failure, Home, Item, Launch, MemoryDecl};
 #[cfg(not(target_arch = "wasm32"))]
 pub use device::{ADAPTER_VARIABLE, AdapterInfo, DeviceMemory, Gpu, GpuError, adapters};

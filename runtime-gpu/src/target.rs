@@ -3,8 +3,8 @@
 use graphc_ir::program::{Choice, Form, Program, Step};
 use graphc_ir::target::{Caps, Target};
 
-/// Arrays that a shader binds on every adapter.
-const PORTABLE: usize = 8;
+use crate::caps::GpuCaps;
+
 /// More than this many only press on registers.
 const MOST: usize = 32;
 /// Arrays that a shader may bind besides those of its step: the parts of folds, and what rows have.
@@ -17,15 +17,10 @@ pub struct GpuTarget {
 }
 
 impl GpuTarget {
-    /// A GPU whose shaders bind so many arrays.
-    pub fn new(bindings: usize) -> GpuTarget {
-        let max_ports = bindings.clamp(PORTABLE, MOST) - OWN;
+    /// An adapter.
+    pub fn new(caps: &GpuCaps) -> GpuTarget {
+        let max_ports = caps.bindings.clamp(OWN + 1, MOST) - OWN;
         GpuTarget { caps: Caps { name: "gpu", alignment: 256, max_ports, folds_in_epilogues: false } }
-    }
-
-    /// What every adapter can do.
-    pub fn portable() -> GpuTarget {
-        GpuTarget::new(PORTABLE)
     }
 }
 

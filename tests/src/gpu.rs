@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use graphc_gpu::{Code, DeviceMemory, Executable, Gpu, Home, from_words, to_words};
+use graphc_gpu::{Code, DeviceMemory, Executable, Gpu, GpuCaps, GpuTarget, Home, from_words, to_words};
 use graphc_ir::error::{Error, Result};
 use graphc_ir::{Module, Tensor};
 use graphc_optimizer::driver::{self, Options};
@@ -37,6 +37,8 @@ pub fn adapter() -> Option<&'static Gpu> {
 pub struct GpuDevice {
     /// The adapter.
     pub gpu: &'static Gpu,
+    /// What kernels are chosen by: the adapter's own, or those of another one.
+    pub caps: GpuCaps,
     /// What the optimizer may do.
     pub options: Options,
 }
@@ -46,7 +48,7 @@ impl GpuDevice {
     pub fn new(gpu: &'static Gpu) -> GpuDevice {
         let mut options = Options::default();
         options.compile.staging = false;
-        GpuDevice { gpu, options }
+        GpuDevice { gpu, caps: gpu.caps().clone(), options }
     }
 }
 
@@ -62,8 +64,8 @@ impl Device for GpuDevice {
         let graph = driver::optimize(function, &self.options, remarks)?;
         let binding = binding(module, function, inputs)?;
         let compiled =
-            driver::compile(&graph, function, &binding, &self.gpu.target(), &self.options, remarks)?;
-        let code = Code::new(&compiled.main)?;
+            driver::compile(&graph, function, &binding, &GpuTarget::new(&self.caps), &self.options, remarks)?;
+        let code = Code::new(&compiled.main, &self.caps)?;
         let mut state = initial_state(module)?;
         let memories = state
             .iter()

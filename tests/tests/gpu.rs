@@ -1,12 +1,14 @@
 //! The GPU against the interpreter and against numbers from outside graphc. Without an adapter every test is skipped.
 
+use graphc_gpu::{Class, GpuCaps};
 use graphc_ir::error::Result;
-use graphc_ir::ops::Op;
-use graphc_ir::{DType, Graph, ScalarFn, Tensor};
+use graphc_ir::ops::{Op, sample_tensor};
+use graphc_ir::{Builder, DType, Graph, ScalarFn, Tensor, TensorType};
 use graphc_tests::compare::relative_l2_above;
 use graphc_tests::device::{Device, Reference};
 use graphc_tests::gpu::{GpuDevice, adapter};
 use graphc_tests::narrow::{narrowed, narrowed_tensor};
+use graphc_tests::random_graph::{Config, random_module};
 use graphc_tests::registry::{Case, applied, cases, differentiate};
 use graphc_tests::vectors::scalar::{self, Tolerance};
 use graphc_tests::vectors::{FUNCTION, case, listed, module_of};
@@ -111,4 +113,96 @@ fn convolutions_and_pools_and_their_gradients() {
 #[test]
 fn recurrent_networks_attention_and_normalization_and_their_gradients() {
     vectors("sequences.json", 100, 1e-5);
+}
+
+/// Products of every tile size and orientation, with cuts of k and without, on shapes that are no multiples of tiles.
+#[test]
+fn every_tile_of_products() -> Result<()> {
+    let Some(gpu) = adapter() else { return Ok(()) };
+    // How many workgroups keep a device busy decides about tiles: 1 takes the largest, many the smallest and cut.
+    let kinds = [
+        (Class::Software, 1),
+        (Class::Portable, 1),
+        (Class::Portable, 1000),
+        (Class::Nvidia, 1),
+        (Class::Nvidia, 4),
+    ];
+    let mut failures = Vec::new();
+    for (class, busy) in kinds {
+        let caps = GpuCaps { class, busy, ..gpu.caps().clone() };
+        let device = GpuDevice { caps, ..GpuDevice::new(gpu) };
+        for (batch, m, n, k) in [(1, 130, 65, 67), (2, 65, 129, 16), (1, 66, 70, 600), (1, 3, 5, 1)] {
+            for (a_turned, b_turned) in [(false, false), (false, true), (true, false), (true, true)] {
+                let (graph, ins) = product([batch, m, n, k], a_turned, b_turned)?;
+                for found in differences(&device, &graph, &ins)? {
+                    failures.push(format!(
+                        "{class:?} {busy}: {batch}x {m}x{n}x{k} {a_turned} {b_turned}: {found}"
+                    ));
+                }
+            }
+        }
+    }
+    report(&failures);
+    Ok(())
+}
+
+/// A batch of products of operands that lie this way or turned, with a bias, a cut at zero, and another operand.
+fn product([batch, m, n, k]: [usize; 4], a_turned: bool, b_turned: bool) -> Result<(Graph, Vec<Tensor>)> {
+    let shape = |rows: usize, cols: usize, turned: bool| {
+        if turned { [batch, cols, rows] } else { [batch, rows, cols] }
+    };
+    let shapes = [&shape(m, k, a_turned)[..], &shape(k, n, b_turned), &[n], &[batch, m, n]];
+    let ins: Vec<Tensor> =
+        shapes.iter().enumerate().map(|(i, s)| sample_tensor(s, i as u64 + 1).cast(DType::F32)).collect();
+    let mut b = Builder::new();
+    let x =
+        ins.iter().map(|t| b.input(TensorType::fixed(t.dtype(), t.shape()))).collect::<Result<Vec<_>>>()?;
+    let a = if a_turned { b.transpose(x[0], &[0, 2, 1])? } else { x[0] };
+    let c = if b_turned { b.transpose(x[1], &[0, 2, 1])? } else { x[1] };
+    let y = b.matmul(a, c)?;
+    let dims = b.ty(y).dims.clone();
+    let bias = b.broadcast(x[2], &dims, &[2])?;
+    let y = b.map(ScalarFn::Add, &[y, bias])?;
+    let y = b.map(ScalarFn::Relu, &[y])?;
+    let y = b.map(ScalarFn::Mul, &[y, x[3]])?;
+    Ok((b.finish(&[y])?, ins))
+}
+
+/// Random modules with branches, loops and state, which rounding errors do not decide about.
+#[test]
+fn random_modules() {
+    let Some(gpu) = adapter() else { return };
+    let device = GpuDevice::new(gpu);
+    let config = Config { float: Some(DType::F32), ..Config::default() };
+    let count = std::env::var("GRAPHC_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let (mut failures, mut refused) = (Vec::new(), 0);
+    for seed in 0..count {
+        let mut r = random_module(seed, &config).expect("it is made");
+        let function = &mut r.module.functions[FUNCTION];
+        function.graph = narrowed(&function.graph).expect("it takes f32");
+        let run = |device: &dyn Device| device.run(&r.module, FUNCTION, &r.inputs(3)?);
+        let wanted = run(&Reference).expect("the interpreter runs it");
+        let found = match run(&device) {
+            Ok(found) => found,
+            Err(e) if e.to_string().contains("may not fit the 32 bits") => {
+                refused += 1;
+                continue;
+            }
+            Err(e) => {
+                failures.push(format!("seed {seed}: {e}"));
+                continue;
+            }
+        };
+        let pairs = found.outputs.iter().chain(&found.state).zip(wanted.outputs.iter().chain(&wanted.state));
+        for (i, (a, b)) in pairs.enumerate() {
+            let error = relative_l2_above(&a.to_f64(), &b.to_f64(), FLOOR);
+            let most = if b.dtype().is_float() { 1e-3 } else { 0.0 };
+            if a.dtype() != b.dtype() || a.shape() != b.shape() || error.is_nan() || error > most {
+                failures.push(format!("seed {seed}: result {i} of {}: {error:e}", b.dtype()));
+            }
+        }
+    }
+    report(&failures);
+    // Many modules count in 64 bits.
+    assert!(refused * 2 <= count, "{refused} of {count} modules are refused");
 }

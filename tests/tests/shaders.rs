@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use graphc_gpu::{Code, GpuTarget, ShaderText};
+use graphc_gpu::{Class, Code, GpuCaps, GpuTarget, ShaderText};
 use graphc_ir::error::{Error, Result};
 use graphc_ir::ops::Op;
 use graphc_ir::{Binding, Function, Graph};
@@ -19,13 +19,17 @@ const BINDINGS: usize = 8;
 /// Bytes that the invocations of a workgroup share on every adapter.
 const SHARED: u32 = 16_384;
 
+/// Adds a function's shaders for adapters of any kind; the kinds differ in tiles alone.
 fn shaders(function: &Function, binding: &Binding, into: &mut HashSet<ShaderText>) -> Result<()> {
     let (options, remarks) = (Options::default(), &mut Remarks::default());
     let graph = driver::optimize(function, &options, remarks)?;
-    let compiled = driver::compile(&graph, function, binding, &GpuTarget::portable(), &options, remarks)?;
-    into.extend(Code::new(&compiled.main)?.shaders);
-    if let Some(prepare) = &compiled.prepare {
-        into.extend(Code::new(&prepare.program)?.shaders);
+    for class in [Class::Portable, Class::Software, Class::Nvidia] {
+        let caps = GpuCaps { class, ..GpuCaps::portable() };
+        let compiled = driver::compile(&graph, function, binding, &GpuTarget::new(&caps), &options, remarks)?;
+        into.extend(Code::new(&compiled.main, &caps)?.shaders);
+        if let Some(prepare) = &compiled.prepare {
+            into.extend(Code::new(&prepare.program, &caps)?.shaders);
+        }
     }
     Ok(())
 }

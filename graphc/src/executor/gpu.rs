@@ -90,7 +90,8 @@ impl Gpu {
         staged: &dyn Fn(usize) -> Option<DeviceMemory>,
     ) -> Result<Executable> {
         // What a GPU cannot compute is the device's lack, not the model's fault.
-        let code = graphc_gpu::Code::new(program).map_err(|e| Error::Device(e.to_string()))?;
+        let code =
+            graphc_gpu::Code::new(program, self.gpu.caps()).map_err(|e| Error::Device(e.to_string()))?;
         let executable = Executable::new(&self.gpu, &code, &mut |decl| {
             Ok(match decl.home {
                 Home::State(i) => Some(self.memory(resident, i, decl.words)?),

@@ -70,8 +70,9 @@ pub fn coordinates(shader: &mut Shader, prefix: &str, flat: &str, sizes: &[usize
     let mut names = vec![String::new(); sizes.len()];
     let mut below = 1usize;
     for d in (0..sizes.len()).rev() {
-        let size = sizes[d];
-        names[d] = if size == 1 {
+        // Of an empty domain nothing is computed, but its text must be sound.
+        let size = sizes[d].max(1);
+        names[d] = if sizes[d] == 1 {
             "0".into()
         } else {
             let name = format!("{prefix}{d}");

@@ -1,0 +1,60 @@
+//! What kernels are chosen by: facts of an adapter, as plain data.
+
+/// Kinds of adapters that want different tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A driver that computes on the CPU: barriers are dear, and compiling even more so.
+    Software,
+    /// Any other.
+    Portable,
+    /// A large NVIDIA card.
+    Nvidia,
+}
+
+/// Facts of an adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GpuCaps {
+    /// Its kind.
+    pub class: Class,
+    /// Workgroups that keep it busy.
+    pub busy: usize,
+    /// Arrays that a shader binds, at most.
+    pub bindings: usize,
+    /// Bytes of an array that a shader binds, at most.
+    pub binding_bytes: usize,
+    /// Bytes that the invocations of a workgroup share, at most.
+    pub workgroup_bytes: usize,
+    /// Invocations of a workgroup, at most.
+    pub workgroup_lanes: usize,
+}
+
+impl GpuCaps {
+    /// What every adapter can do: the limits that WebGPU guarantees.
+    pub fn portable() -> GpuCaps {
+        GpuCaps {
+            class: Class::Portable,
+            busy: 32,
+            bindings: 8,
+            binding_bytes: 128 << 20,
+            workgroup_bytes: 16 << 10,
+            workgroup_lanes: 256,
+        }
+    }
+
+    /// Mesa's software driver.
+    pub fn software() -> GpuCaps {
+        GpuCaps { class: Class::Software, bindings: 32, workgroup_bytes: 32 << 10, ..GpuCaps::portable() }
+    }
+
+    /// An NVIDIA card of the size of an H200.
+    pub fn nvidia() -> GpuCaps {
+        GpuCaps {
+            class: Class::Nvidia,
+            busy: 132,
+            bindings: 32,
+            binding_bytes: (1 << 31) - 4,
+            workgroup_bytes: 48 << 10,
+            workgroup_lanes: 1024,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Shader modules without run-time checks: the only `unsafe` of this crate.
+
+/// The variable that keeps the checks if it is `1`.
+pub const CHECKED_VARIABLE: &str = "GRAPHC_GPU_CHECKED";
+
+/// Compiles a shader of this crate. Accesses are not checked at run time, unless the environment asks for it.
+pub fn module(device: &wgpu::Device, text: &str) -> wgpu::ShaderModule {
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: None, source: wgpu::ShaderSource::Wgsl(text.into()) };
+    if std::env::var_os(CHECKED_VARIABLE).is_some_and(|v| v == "1") {
+        return device.create_shader_module(descriptor);
+    }
+    // SAFETY: the text was printed by `kernels/` from a verified Program, and with it
+    // - every index of an array is that of a view at coordinates inside the domain, which the verifier found inside the
+    //   buffer, or inside the view's guard; invocations beyond the domain return first, or repeat its last coordinate;
+    // - indices that are data are compared with the length of their axis before they are used;
+    // - arrays are bound whole, with at least as many words as the buffer has elements;
+    // - every loop has a number of iterations that is a constant of the text, or at most 300;
+    // - divisors of integers are constants above 0, or compared with 0 before.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
