@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, Error)]
 pub enum GpuError {
     /// There is none.
-    #[error("no GPU adapter was found; install a Vulkan, Metal or DirectX 12 driver, or run on the cpu")]
+    #[error("no GPU adapter is there; install a Vulkan, Metal or DirectX 12 driver, or run on the cpu")]
     NoAdapter,
     /// None has this name.
     #[error("no GPU adapter is named like `{wanted}`; there are {known}")]

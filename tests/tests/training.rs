@@ -5,6 +5,7 @@ use graphc::ir::Scalar;
 use graphc::optimizer::grad::{Loss, TrainingSpec, add_training};
 use graphc::{DType, Device, Session, Tensor};
 use graphc_tests::compare::relative_l2;
+use graphc_tests::gpu::adapter;
 use indexmap::IndexMap;
 use serde::Deserialize;
 
@@ -140,6 +141,9 @@ fn twenty_steps_of_every_optimizer() {
         for device in [Device::Reference, Device::Cpu] {
             failures.extend(mismatches(case, DType::F64, device, 1e-12));
             failures.extend(mismatches(case, DType::F32, device, 2e-5));
+        }
+        if adapter().is_some() {
+            failures.extend(mismatches(case, DType::F32, Device::Gpu, 2e-5));
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));

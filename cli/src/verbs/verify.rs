@@ -78,7 +78,8 @@ fn judge(
     let feeds = feeds(args, global, session, name)?;
     let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let tolerance = args.tolerance.unwrap_or_else(|| default_tolerance(module.functions.get(name)));
-    Ok(verify(&Case { module, function: name, feeds: &feeds, tolerance }, &Options::default())?)
+    let case = Case { module, function: name, feeds: &feeds, tolerance, device: global.device };
+    Ok(verify(&case, &Options::default())?)
 }
 
 /// What is given of the inputs that the function has; the others are random, in small sizes.

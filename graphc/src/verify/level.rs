@@ -27,10 +27,12 @@ pub enum Level {
     Program,
     /// The Program for the CPU, there.
     Cpu,
+    /// The Program for a GPU, there.
+    Gpu,
 }
 
 impl Level {
-    /// Every level but the definition.
+    /// Every level but the definition, and but for a GPU, which not every machine has.
     pub const COMPILED: [Level; 4] = [Level::Optimized, Level::Fused, Level::Program, Level::Cpu];
 
     /// Name in reports.
@@ -41,6 +43,7 @@ impl Level {
             Level::Fused => "fused",
             Level::Program => "program",
             Level::Cpu => "cpu",
+            Level::Gpu => "gpu",
         }
     }
 
@@ -56,6 +59,7 @@ impl Level {
         let results = match self {
             Level::Built => on_device(module, name, function, feeds, options, Device::Reference)?,
             Level::Cpu => on_device(module, name, function, feeds, options, Device::Cpu)?,
+            Level::Gpu => on_device(module, name, function, feeds, options, Device::Gpu)?,
             _ => self.interpreted(module, name, function, feeds, options)?,
         };
         let outputs = function.outputs.iter().map(|o| o.name.clone());

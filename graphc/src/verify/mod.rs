@@ -13,7 +13,7 @@ use graphc_ir::{Function, Module, Tensor, ValueId};
 use graphc_optimizer::driver;
 
 use crate::error::{Error, Result};
-use crate::options::Options;
+use crate::options::{Device, Options};
 
 pub use compare::Deviation;
 pub use level::Level;
@@ -29,6 +29,8 @@ pub struct Case<'a> {
     pub feeds: &'a [(&'a str, &'a Tensor)],
     /// Largest relative L2 error of floats; other types must be equal.
     pub tolerance: f64,
+    /// A device that is compared besides the CPU and the interpreter.
+    pub device: Device,
 }
 
 /// How one level of compilation compares with the definition.
@@ -60,7 +62,8 @@ pub struct Culprit {
 /// Those of running the function on the reference device, and whatever a level cannot compile or run.
 pub fn verify(case: &Case<'_>, options: &Options) -> Result<Vec<Verdict>> {
     let expected = Level::Built.results(case.module, case.function, case.feeds, options)?;
-    Level::COMPILED.iter().map(|level| judge(case, *level, &expected, options)).collect()
+    let gpu = (case.device == Device::Gpu).then_some(Level::Gpu);
+    Level::COMPILED.into_iter().chain(gpu).map(|level| judge(case, level, &expected, options)).collect()
 }
 
 fn judge(case: &Case<'_>, level: Level, expected: &[(String, Tensor)], options: &Options) -> Result<Verdict> {
