@@ -123,7 +123,8 @@ impl Code {
             items: Vec::new(),
             failures: Vec::new(),
         };
-        for (home, words) in [(Home::Env, 8), (Home::Failure, 4)] {
+        for (mem, home, words) in [(ENV, Home::Env, 8), (FAILURE, Home::Failure, 4)] {
+            debug_assert_eq!(mem.0, b.memory.len());
             b.memory.push(MemoryDecl { words, home, dtype: DType::U32 });
         }
         let bound = program.buffers.iter().map(|decl| {

@@ -229,13 +229,44 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| GpuError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
+        Ok(Gpu::of(device, queue, info, limits, caps))
+    }
+
+    /// A device that validates everything and computes nothing, with the limits that WebGPU guarantees.
+    #[cfg(feature = "noop")]
+    pub fn noop() -> Gpu {
+        let limits = wgpu::Limits::default();
+        let descriptor =
+            wgpu::DeviceDescriptor { required_limits: limits.clone(), ..wgpu::DeviceDescriptor::default() };
+        let (device, queue) = wgpu::Device::noop(&descriptor);
+        let info = AdapterInfo {
+            name: "noop".into(),
+            backend: "noop".into(),
+            kind: "other".into(),
+            driver: String::new(),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_bindings: limits.max_storage_buffers_per_shader_stage,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_size: limits.max_compute_invocations_per_workgroup,
+            features: Vec::new(),
+        };
+        Gpu::of(device, queue, info, limits, GpuCaps::portable())
+    }
+
+    fn of(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: AdapterInfo,
+        limits: wgpu::Limits,
+        caps: GpuCaps,
+    ) -> Gpu {
         let lost = Arc::new(Mutex::new(None));
         let (told, uncaptured) = (Arc::clone(&lost), Arc::clone(&lost));
         device.set_device_lost_callback(move |reason, message| {
             note(&told, format!("{reason:?} {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&uncaptured, e.to_string())));
-        Ok(Gpu { inner: Arc::new(Inner { device, queue, info, limits, caps, lost }) })
+        Gpu { inner: Arc::new(Inner { device, queue, info, limits, caps, lost }) }
     }
 
     /// The adapter.

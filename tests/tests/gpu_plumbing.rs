@@ -1,0 +1,70 @@
+//! Every function of every model on a device that validates everything and computes nothing, with the limits that every
+//! adapter has: memory, layouts, pipelines, bind groups and runs, without a GPU.
+
+use graphc_gpu::{Code, Executable, Gpu, GpuTarget, Home, RunError};
+use graphc_ir::error::{Error, Result};
+use graphc_ir::{Binding, Function, Tensor};
+use graphc_optimizer::driver::{self, Options};
+use graphc_optimizer::remarks::Remarks;
+
+/// Size of dims that are symbols.
+const BATCH: i64 = 2;
+
+fn binding(function: &Function) -> Result<Binding> {
+    let mut binding = Binding::new();
+    for v in function.graph.inputs() {
+        for symbol in function.graph.ty(*v).dims.iter().flat_map(|d| d.symbols()) {
+            binding.set(&symbol, BATCH, "the test")?;
+        }
+    }
+    Ok(binding)
+}
+
+/// Runs a function twice: what it reads back is what nobody wrote, zeros.
+fn run(gpu: &Gpu, function: &Function) -> Result<()> {
+    let failed = |e: RunError| Error::new(e.to_string());
+    let mut options = Options::default();
+    options.compile.staging = false;
+    let (binding, remarks) = (binding(function)?, &mut Remarks::default());
+    let graph = driver::optimize(function, &options, remarks)?;
+    let target = GpuTarget::new(gpu.caps());
+    let compiled = driver::compile(&graph, function, &binding, &target, &options, remarks)?;
+    let code = Code::new(&compiled.main, gpu.caps())?;
+    let executable = Executable::new(gpu, &code, &mut |decl| {
+        matches!(decl.home, Home::State(_)).then(|| gpu.memory(decl.words)).transpose()
+    })
+    .map_err(|e| Error::new(e.to_string()))?;
+    let bound = function.graph.bind(&binding)?;
+    let zeros = |v: &graphc_ir::ValueId| Tensor::zeros(bound.ty(*v).dtype, &bound.ty(*v).static_shape());
+    let mut outputs: Vec<Tensor> = bound.results()[..function.outputs.len()].iter().map(zeros).collect();
+    for _ in 0..2 {
+        for (i, input) in bound.inputs().iter().map(zeros).enumerate() {
+            executable.write_input(i, input.dtype(), input.bytes()).map_err(failed)?;
+        }
+        let into = &mut outputs.iter_mut().enumerate().map(|(i, t)| (i, t.dtype(), t.bytes_mut()));
+        executable.run(into).map_err(failed)?;
+        assert!(outputs.iter().all(|t| t.bytes().iter().all(|b| *b == 0)));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_function_of_every_model() {
+    let gpu = Gpu::noop();
+    for model in graphc_models::MODELS {
+        let module = (model.build)().expect("it builds");
+        for (name, function) in &module.functions {
+            run(&gpu, function).unwrap_or_else(|e| panic!("{name} of {}: {e}", model.name));
+        }
+    }
+}
+
+/// What a device does not have is told before it is asked.
+#[test]
+fn limits_are_told_before_the_device_is_asked() {
+    let gpu = Gpu::noop();
+    let words = gpu.caps().binding_bytes / 4;
+    gpu.memory(words).expect("it is as large as it may be");
+    let error = gpu.memory(words + 1).expect_err("it is larger").to_string();
+    assert!(error.contains("134217732 bytes is larger than the 134217728 bytes"), "{error}");
+}
