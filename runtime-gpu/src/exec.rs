@@ -141,9 +141,18 @@ impl Executable {
         self.words * 4
     }
 
-    /// Dispatches of a run, loops counted once.
+    /// Dispatches of a run, as far as they are known before it: of a while loop one iteration, of a branch none.
     pub fn dispatches(&self) -> usize {
-        self.launches.len()
+        fn count(steps: &[Step]) -> usize {
+            let one = |step: &Step| match step {
+                Step::Launch(_) => 1,
+                Step::Repeat(length, steps) => length * count(steps),
+                Step::While(condition, _, body) => count(condition) + count(body),
+                Step::Branch(..) => 0,
+            };
+            steps.iter().map(one).sum()
+        }
+        count(&self.items)
     }
 
     /// The memory of an output.

@@ -11,7 +11,7 @@ use super::nest::{Domain, Task};
 use super::{coordinates, map, rows};
 use crate::code::Builder;
 use crate::place::Place;
-use crate::wgsl::{FoldCode, Grid, Leaf, Printer, Shader, needed};
+use crate::wgsl::{FoldCode, Grid, Leaf, Shader, needed};
 use crate::words::Word;
 
 /// Chunks of rows, at most.
@@ -182,16 +182,7 @@ fn down(
     let row_at = coordinates(&mut shader, "r", "row", &domain.rows);
     let leaves = task.leaves(&mut shader, body)?;
     let sizes = domain.sizes();
-    let printer = Printer {
-        body,
-        reads: &domain.reads,
-        writes: &domain.writes,
-        indices: &domain.indices,
-        sizes: &sizes,
-        coordinates: [row_at, col_at].concat(),
-        acc: None,
-        leaves: &leaves,
-    };
+    let printer = domain.printer(&sizes, [row_at, col_at].concat(), &leaves);
     let roots = task
         .stores
         .iter()

@@ -6,7 +6,7 @@ use graphc_ir::program::Level;
 use super::nest::{Domain, Task};
 use super::{LANES, coordinates, one_each};
 use crate::code::Builder;
-use crate::wgsl::{Printer, Shader, needed};
+use crate::wgsl::{Shader, needed};
 
 /// Adds the launch of a task without folds, but for those that are at hand.
 pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
@@ -40,16 +40,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     });
     let leaves = task.leaves(&mut shader, body)?;
     let sizes = domain.sizes();
-    let printer = Printer {
-        body,
-        reads: &domain.reads,
-        writes: &domain.writes,
-        indices: &domain.indices,
-        sizes: &sizes,
-        coordinates: at,
-        acc: None,
-        leaves: &leaves,
-    };
+    let printer = domain.printer(&sizes, at, &leaves);
     let insts = needed(body, roots(), &|_| false, &leaves);
     let text = printer.print(&mut shader, &insts)?;
     shader.main.push_str(&text);

@@ -9,7 +9,7 @@ use super::columns::Down;
 use super::{Port, Work, columns, map, rows};
 use crate::code::Builder;
 use crate::place::Place;
-use crate::wgsl::{Leaf, Shader};
+use crate::wgsl::{Leaf, Printer, Shader};
 
 /// A body over a domain whose neighbouring dims were joined where all ports allow it.
 pub struct Domain<'a> {
@@ -64,6 +64,25 @@ impl Domain<'_> {
 
     pub fn sizes(&self) -> Vec<usize> {
         [&self.rows[..], &self.cols].concat()
+    }
+
+    /// Prints the body at coordinates; `sizes` are those of [`Domain::sizes`].
+    pub fn printer<'s>(
+        &'s self,
+        sizes: &'s [usize],
+        coordinates: Vec<String>,
+        leaves: &'s Leaf,
+    ) -> Printer<'s> {
+        Printer {
+            body: self.body,
+            reads: &self.reads,
+            writes: &self.writes,
+            indices: &self.indices,
+            sizes,
+            coordinates,
+            acc: None,
+            leaves,
+        }
     }
 }
 

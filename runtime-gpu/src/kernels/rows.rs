@@ -6,7 +6,7 @@ use graphc_ir::program::{FoldAxis, InstOp, Level, Reg};
 use super::coordinates;
 use super::nest::{Domain, Task};
 use crate::code::Builder;
-use crate::wgsl::{FoldCode, Grid, Leaf, Printer, Shader, needed};
+use crate::wgsl::{FoldCode, Grid, Leaf, Shader, needed};
 use crate::words::Word;
 
 /// Lanes that share a row, at most.
@@ -67,17 +67,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
             .collect();
         let (leaf_rows, leaf_cols): (Vec<String>, Vec<String>) =
             (row_at.clone(), vec!["0".to_owned(); domain.cols.len()]);
-        let printer = |at: Vec<String>, leaves| Printer {
-            body,
-            reads: &domain.reads,
-            writes: &domain.writes,
-            indices: &domain.indices,
-            sizes: &sizes,
-            coordinates: at,
-            acc: None,
-            leaves,
-        };
-        let outside = printer([leaf_rows.clone(), leaf_cols].concat(), &leaves);
+        let outside = domain.printer(&sizes, [leaf_rows.clone(), leaf_cols].concat(), &leaves);
         let text = outside.print(&mut shader, &ready)?;
         shader.main.push_str(&text);
         ready.iter().for_each(|i| known[*i] = true);
@@ -101,7 +91,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         if !wanted.is_empty() {
             shader.line(format!("for (var col = slot; col < {cols}u; col += {width}u) {{"));
             let col_at = coordinates(&mut shader, "c", "col", &domain.cols);
-            let inside = printer([leaf_rows, col_at].concat(), &leaves);
+            let inside = domain.printer(&sizes, [leaf_rows, col_at].concat(), &leaves);
             let insts = needed(body, wanted, &|i| known[i], &leaves);
             let text = inside.print(&mut shader, &insts)?;
             shader.main.push_str(&text);
@@ -136,16 +126,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         shader.line(format!("if (live && slot == 0u && !v{}) {{ {fail} }}", check.reg.index()));
     }
     let at = [row_at, vec!["0".to_owned(); domain.cols.len()]].concat();
-    let printer = Printer {
-        body,
-        reads: &domain.reads,
-        writes: &domain.writes,
-        indices: &domain.indices,
-        sizes: &sizes,
-        coordinates: at,
-        acc: None,
-        leaves: &leaves,
-    };
+    let printer = domain.printer(&sizes, at, &leaves);
     for store in task.stores.iter().filter(|s| by_row(s.reg.index())) {
         let line = printer.store(&mut shader, store);
         let first = if body.inst(store.reg).level == Level::Scalar { "place == 0u" } else { "live" };
