@@ -8,6 +8,8 @@ mod map;
 mod nest;
 mod pool;
 mod rows;
+mod tiled;
+mod tiles;
 mod window;
 
 use std::collections::BTreeMap;

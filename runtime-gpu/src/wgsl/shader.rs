@@ -82,6 +82,14 @@ impl Shader {
         format!("atomicMin(&failure[0], {number}u);")
     }
 
+    /// Adds a function, whose lines a closure adds.
+    pub fn function(&mut self, declaration: &str, lines: impl FnOnce(&mut Shader)) {
+        let main = std::mem::take(&mut self.main);
+        lines(self);
+        let body = std::mem::replace(&mut self.main, main);
+        self.head.push_str(&format!("{declaration} {{\n{body}}}\n"));
+    }
+
     /// Adds a line to the entry point.
     pub fn line(&mut self, text: impl AsRef<str>) {
         self.main.push_str("    ");

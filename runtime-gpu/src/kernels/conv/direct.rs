@@ -1,29 +1,25 @@
-//! Convolutions and their adjoints: each invocation sums one element of the result.
+//! Convolutions and their adjoints where each invocation sums one element of the result by itself.
 
 use graphc_ir::error::Result;
 use graphc_ir::program::{Conv, ConvRole};
 
-use super::window::Taps;
-use super::{Epilogue, LANES, Work, coordinates, one_each};
+use super::of_group;
 use crate::code::Builder;
+use crate::kernels::window::Taps;
+use crate::kernels::{Epilogue, LANES, Work, coordinates, one_each};
 use crate::wgsl::Shader;
 
 /// Adds the launch.
-pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv) -> Result<()> {
-    let g = &conv.geometry;
-    let [_, _, result] = conv.sizes();
+pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv, epilogue: &Epilogue<'_>) -> Result<()> {
+    let (g, result) = (&conv.geometry, &epilogue.sizes);
     let count: usize = result.iter().product();
-    if count == 0 {
-        return Ok(());
-    }
     let mut shader = Shader::new(LANES, work.commits);
-    let epilogue = Epilogue { body: &conv.body, sizes: result.clone() };
     epilogue.write(&mut shader, work)?;
     let grid = one_each(&mut shader, count);
-    let at = coordinates(&mut shader, "x", "i", &result);
+    let at = coordinates(&mut shader, "x", "i", result);
     let (first, last) = (at[0].clone(), at[at.len() - 1].clone());
     let spatial = at[1..at.len() - 1].to_vec();
-    let (inputs, made) = (g.channels / g.groups, g.outputs / g.groups);
+    let (inputs, made) = of_group(conv);
     let (a, f) = (shader.bind(&work.reads[0].0, false), shader.bind(&work.reads[1].0, false));
     let element = |port: usize, at: Vec<String>| {
         let (place, view) = &work.reads[port];
