@@ -15,7 +15,7 @@ use crate::caps::GpuCaps;
 use crate::kernels::{self, LANES, Work, one_each};
 use crate::place::{Mem, Place, Slice};
 use crate::wgsl::{Grid, Shader, ShaderText};
-use crate::words::Word;
+use crate::words::{Word, no_f64};
 
 use memory::Pool;
 
@@ -98,8 +98,6 @@ pub struct Code {
     pub items: Vec<Item>,
     /// Failures, by number.
     pub failures: Vec<Failure>,
-    /// What each step of the Program became, as a number of dispatches.
-    pub dispatches: Vec<usize>,
 }
 
 /// The first memories.
@@ -140,9 +138,9 @@ impl Code {
             Some(Place::whole(Mem(b.memory.len() - 1), decl.dtype))
         });
         let bound = bound.collect();
-        let dispatches = b.program(program, bound, 0, None)?;
+        b.program(program, bound, 0, None)?;
         let Builder { memory, shaders, items, failures, .. } = b;
-        Ok(Code { memory, shaders, items, failures, dispatches })
+        Ok(Code { memory, shaders, items, failures })
     }
 }
 
@@ -202,15 +200,15 @@ impl Builder {
         result.map(|()| items)
     }
 
-    /// Adds the steps of a Program whose other buffers than temporaries and constants have their places; gives the
-    /// dispatches of each step. `commits` says that all of it happens after the commit point of the Program around.
+    /// Adds the steps of a Program whose other buffers than temporaries and constants have their places.
+    /// `commits` says that all of it happens after the commit point of the Program around.
     fn program(
         &mut self,
         program: &Program,
         bound: Vec<Option<Place>>,
         depth: usize,
         commits: Option<bool>,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<()> {
         let mut places = bound;
         for (i, decl) in program.buffers.iter().enumerate() {
             if let BufferKind::Const(n) = decl.kind {
@@ -222,14 +220,12 @@ impl Builder {
         }
         let fails = program.steps.iter().any(Step::can_fail);
         let uses = memory::uses(program);
-        let mut dispatches = Vec::new();
         for (index, step) in program.steps.iter().enumerate() {
             let at = if step.origins.is_empty() {
                 format!("step {index} ({})", step.kind())
             } else {
                 step.origins.to_string()
             };
-            let before = count(&self.items);
             for buffer in uses.begin(index) {
                 let decl = &program.buffers[*buffer];
                 let mem = self.take(decl.shape.iter().product());
@@ -242,9 +238,8 @@ impl Builder {
                     self.give(place.mem);
                 }
             }
-            dispatches.push(count(&self.items) - before);
         }
-        Ok(dispatches)
+        Ok(())
     }
 
     fn step(
@@ -262,7 +257,7 @@ impl Builder {
         };
         for port in step.reads.iter().chain(&step.writes) {
             if Word::of(program.buffer(port.buffer).dtype).is_none() {
-                return Err(Error::new("a GPU has no f64").help("cast to f32, or run on the cpu"));
+                return Err(no_f64());
             }
         }
         bounds::check(step)?;
@@ -279,7 +274,7 @@ impl Builder {
                     for (id, port) in inner.zip(outer) {
                         bound[id.index()] = Some(place(port.buffer)?);
                     }
-                    sides.push(self.apart(|b| b.program(side, bound, depth, Some(commits)).map(|_| ()))?);
+                    sides.push(self.apart(|b| b.program(side, bound, depth, Some(commits)))?);
                 }
                 let otherwise = sides.pop().unwrap_or_default();
                 let then = sides.pop().unwrap_or_default();
@@ -443,8 +438,7 @@ impl Builder {
         };
         let next: Vec<Place> = carries.iter().map(|(c, n)| Place::whole(self.take(*n), c.dtype)).collect();
         let condition = bind(&w.condition, &[Place::whole(flag, DType::Bool)]);
-        let condition =
-            self.apart(|b| b.program(&w.condition, condition, depth, Some(commits)).map(|_| ()))?;
+        let condition = self.apart(|b| b.program(&w.condition, condition, depth, Some(commits)))?;
         let body = bind(&w.body, &next);
         let body = self.apart(|b| {
             b.program(&w.body, body, depth, Some(commits))?;
@@ -461,14 +455,4 @@ impl Builder {
         own.collect::<Vec<_>>().into_iter().for_each(|mem| self.give(mem));
         Ok(())
     }
-}
-
-/// Dispatches of items, loops counted once.
-fn count(items: &[Item]) -> usize {
-    let one = |item: &Item| match item {
-        Item::Launch(_) => 1,
-        Item::Repeat(_, items) => count(items),
-        Item::While(a, _, b) | Item::Branch(_, [a, b]) => count(a) + count(b),
-    };
-    items.iter().map(one).sum()
 }

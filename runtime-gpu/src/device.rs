@@ -175,7 +175,6 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: AdapterInfo,
-    limits: wgpu::Limits,
     caps: GpuCaps,
     lost: Arc<Mutex<Option<String>>>,
 }
@@ -223,13 +222,13 @@ impl Gpu {
         let caps = caps(&adapter.get_info(), &limits);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("graphc"),
-            required_limits: limits.clone(),
+            required_limits: limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| GpuError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
-        Ok(Gpu::of(device, queue, info, limits, caps))
+        Ok(Gpu::of(device, queue, info, caps))
     }
 
     /// A device that validates everything and computes nothing, with the limits that WebGPU guarantees.
@@ -250,23 +249,17 @@ impl Gpu {
             workgroup_size: limits.max_compute_invocations_per_workgroup,
             features: Vec::new(),
         };
-        Gpu::of(device, queue, info, limits, GpuCaps::portable())
+        Gpu::of(device, queue, info, GpuCaps::portable())
     }
 
-    fn of(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        info: AdapterInfo,
-        limits: wgpu::Limits,
-        caps: GpuCaps,
-    ) -> Gpu {
+    fn of(device: wgpu::Device, queue: wgpu::Queue, info: AdapterInfo, caps: GpuCaps) -> Gpu {
         let lost = Arc::new(Mutex::new(None));
         let (told, uncaptured) = (Arc::clone(&lost), Arc::clone(&lost));
         device.set_device_lost_callback(move |reason, message| {
             note(&told, format!("{reason:?} {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&uncaptured, e.to_string())));
-        Gpu { inner: Arc::new(Inner { device, queue, info, limits, caps, lost }) }
+        Gpu { inner: Arc::new(Inner { device, queue, info, caps, lost }) }
     }
 
     /// The adapter.
@@ -290,10 +283,6 @@ impl Gpu {
 
     pub(crate) fn queue(&self) -> &wgpu::Queue {
         &self.inner.queue
-    }
-
-    pub(crate) fn limits(&self) -> &wgpu::Limits {
-        &self.inner.limits
     }
 
     /// An error if the device is gone.
@@ -327,9 +316,9 @@ impl Gpu {
     /// When no binding may be that large, or there is no memory.
     pub fn memory(&self, words: usize) -> Result<DeviceMemory, GpuError> {
         let bytes = words.max(4) * 4;
-        let limit = self.inner.limits.max_storage_buffer_binding_size.min(self.inner.limits.max_buffer_size);
-        if bytes as u64 > limit {
-            return Err(GpuError::TooLarge { needed: bytes, limit: limit as usize });
+        let limit = self.inner.caps.binding_bytes;
+        if bytes > limit {
+            return Err(GpuError::TooLarge { needed: bytes, limit });
         }
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::UNIFORM

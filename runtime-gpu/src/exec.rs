@@ -78,7 +78,7 @@ impl Executable {
         code: &Code,
         external: &mut dyn FnMut(&MemoryDecl) -> Result<Option<DeviceMemory>, GpuError>,
     ) -> Result<Executable, GpuError> {
-        let limit = gpu.limits().max_storage_buffers_per_shader_stage as usize;
+        let limit = gpu.caps().bindings;
         if let Some(needed) =
             code.shaders.iter().map(|s| s.written.len() + usize::from(s.fails)).find(|n| *n > limit)
         {

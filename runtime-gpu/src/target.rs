@@ -4,6 +4,7 @@ use graphc_ir::program::{Choice, Form, Program, Step};
 use graphc_ir::target::{Caps, Target};
 
 use crate::caps::GpuCaps;
+use crate::kernels::algorithm;
 
 /// More than this many only press on registers.
 const MOST: usize = 32;
@@ -14,13 +15,15 @@ const OWN: usize = 2;
 #[derive(Clone, Debug)]
 pub struct GpuTarget {
     caps: Caps,
+    gpu: GpuCaps,
 }
 
 impl GpuTarget {
     /// An adapter.
-    pub fn new(caps: &GpuCaps) -> GpuTarget {
-        let max_ports = caps.bindings.clamp(OWN + 1, MOST) - OWN;
-        GpuTarget { caps: Caps { name: "gpu", alignment: 256, max_ports, folds_in_epilogues: false } }
+    pub fn new(gpu: &GpuCaps) -> GpuTarget {
+        let max_ports = gpu.bindings.clamp(OWN + 1, MOST) - OWN;
+        let caps = Caps { name: "gpu", alignment: 256, max_ports, folds_in_epilogues: false };
+        GpuTarget { caps, gpu: gpu.clone() }
     }
 }
 
@@ -34,13 +37,7 @@ impl Target for GpuTarget {
     }
 
     fn choose(&self, _: &Program, step: &Step) -> Choice {
-        let algo = match step.kind() {
-            "dot" => "register tiles",
-            "rows" => "lanes of a row",
-            "reduce" => "chunks of rows",
-            "loop" | "while" | "branch" => "items",
-            _ => "one invocation an element",
-        };
+        let algo = algorithm(&step.kernel, &self.gpu);
         Choice { algo, scratch_bytes: 0, error_class: 1.0 }
     }
 }

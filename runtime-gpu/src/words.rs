@@ -62,7 +62,7 @@ pub fn to_words(dtype: DType, bytes: &[u8]) -> Result<Vec<u32>> {
         words.collect()
     }
     Ok(match dtype {
-        DType::F64 => return Err(no_word()),
+        DType::F64 => return Err(no_f64()),
         DType::F32 | DType::I32 | DType::U32 => pod_collect_to_vec(bytes),
         DType::F16 => each(bytes, |x: f16| x.to_f32().to_bits()),
         DType::Bf16 => each(bytes, |x: bf16| x.to_f32().to_bits()),
@@ -86,7 +86,7 @@ pub fn from_words(dtype: DType, words: &[u32], bytes: &mut [u8]) -> Result<()> {
         }
     }
     match dtype {
-        DType::F64 => return Err(no_word()),
+        DType::F64 => return Err(no_f64()),
         DType::F32 | DType::I32 | DType::U32 => each(words, bytes, |w| w),
         DType::F16 => each(words, bytes, |w| f16::from_f32(f32::from_bits(w))),
         DType::Bf16 => each(words, bytes, |w| bf16::from_f32(f32::from_bits(w))),
@@ -101,7 +101,8 @@ pub fn from_words(dtype: DType, words: &[u32], bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-fn no_word() -> Error {
+/// That a GPU has no f64, and what to do.
+pub fn no_f64() -> Error {
     Error::new("a GPU has no f64").help("cast to f32, or run on the cpu")
 }
 

@@ -2,7 +2,7 @@
 
 use graphc_gpu::{Class, GpuCaps};
 use graphc_ir::error::Result;
-use graphc_ir::ops::{Op, sample_tensor};
+use graphc_ir::ops::{Gather, Op, ScatterAdd, sample_tensor};
 use graphc_ir::{Builder, DType, Graph, ScalarFn, Tensor, TensorType};
 use graphc_tests::compare::relative_l2_above;
 use graphc_tests::device::{Device, Reference};
@@ -177,6 +177,34 @@ fn product([batch, m, n, k]: [usize; 4], a_turned: bool, b_turned: bool) -> Resu
     let y = b.map(ScalarFn::Relu, &[y])?;
     let y = b.map(ScalarFn::Mul, &[y, x[3]])?;
     Ok((b.finish(&[y])?, ins))
+}
+
+/// A bad index fails the run, also where the result has no elements.
+#[test]
+fn indices_are_checked() -> Result<()> {
+    let Some(gpu) = adapter() else { return Ok(()) };
+    let device = GpuDevice::new(gpu);
+    for columns in [2, 0] {
+        for (bad, fails) in [(2, false), (3, true), (-1, true)] {
+            let x = Tensor::zeros(DType::F32, &[3, columns]);
+            let indices = Tensor::from_slice(&[2], &[0i32, bad]);
+            let updates = Tensor::zeros(DType::F32, &[2, columns]);
+            let gather = (Op::from(Gather { axis: 0 }), vec![x.clone(), indices.clone()]);
+            let scatter = (Op::from(ScatterAdd { axis: 0 }), vec![x, indices, updates]);
+            for (op, ins) in [gather, scatter] {
+                let mut b = Builder::new();
+                let inputs = ins.iter().map(|t| b.input(TensorType::fixed(t.dtype(), t.shape())));
+                let inputs = inputs.collect::<Result<Vec<_>>>()?;
+                let name = op.name();
+                let y = b.op1(op, &inputs)?;
+                let inputs = (0..ins.len()).map(|i| format!("x{i}")).collect();
+                let module = module_of(b.finish(&[y])?, inputs, vec!["y".into()]);
+                let outcome = device.run(&module, FUNCTION, &ins).map(drop);
+                assert_eq!(outcome.is_err(), fails, "{name} of index {bad}, {columns} columns: {outcome:?}");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Random modules with branches, loops and state, which rounding errors do not decide about.

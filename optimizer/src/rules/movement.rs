@@ -4,15 +4,11 @@ use graphc_ir::ops::{Broadcast, Concat, Map, Op, Pad, Reduce, ReduceKind, Reshap
 use graphc_ir::scalar::ScalarFn;
 use graphc_ir::{Dim, ValueId};
 
-use super::pattern::{example, literal};
+use super::pattern::{dims, example, literal};
 use super::{Context, Exactness, Outcome, Rule};
 
 fn keep(v: ValueId) -> Outcome {
     Outcome::Replace(vec![v])
-}
-
-fn dims(sizes: &[usize]) -> Vec<Dim> {
-    sizes.iter().map(|d| Dim::from(*d)).collect()
 }
 
 fn operand(cx: &Context<'_>, v: ValueId) -> (Op, Vec<ValueId>) {

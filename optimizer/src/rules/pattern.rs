@@ -5,7 +5,7 @@ use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, ValueId};
 use graphc_ir::ops::{Op, ReduceKind};
 use graphc_ir::scalar::{Scalar, ScalarFn};
-use graphc_ir::{DType, TensorType};
+use graphc_ir::{DType, Dim, TensorType};
 
 /// The operands, if the value is this scalar function of them.
 pub fn map_of(b: &Builder, v: ValueId, f: ScalarFn) -> Option<Vec<ValueId>> {
@@ -58,6 +58,11 @@ pub fn broadcast(b: &Builder, v: ValueId) -> Option<(ValueId, Vec<usize>)> {
     let node = b.graph().def(v);
     let Op::Broadcast(op) = &node.op else { return None };
     Some((node.ins[0], (0..op.dims.len()).filter(|a| !op.axes.contains(a)).collect()))
+}
+
+/// Sizes as dims.
+pub fn dims(sizes: &[usize]) -> Vec<Dim> {
+    sizes.iter().map(|d| Dim::from(*d)).collect()
 }
 
 /// A small graph for a rule's example: f32 inputs of the given shapes, one result.

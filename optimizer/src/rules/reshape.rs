@@ -8,15 +8,13 @@ use std::ops::Range;
 
 use graphc_ir::error::Result;
 use graphc_ir::ops::{Broadcast, Iota, Moments, Op, Reduce, ReduceKind};
-use graphc_ir::scalar::ScalarFn;
+use graphc_ir::scalar::{Scalar, ScalarFn};
 use graphc_ir::{Dim, ValueId};
 
-use super::pattern::{example, literal};
-use super::{Context, Exactness, Outcome, Rule};
+use crate::fuse::anchor::is_anchor;
 
-fn dims(sizes: &[usize]) -> Vec<Dim> {
-    sizes.iter().map(|d| Dim::from(*d)).collect()
-}
+use super::pattern::{dims, example, literal};
+use super::{Context, Exactness, Outcome, Rule};
 
 pub(super) static RULES: &[Rule] = &[
     Rule {
@@ -29,18 +27,14 @@ pub(super) static RULES: &[Rule] = &[
             let Some(shape) = ins.iter().find_map(|v| inner_shape(cx, *v)) else { return Ok(Outcome::No) };
             let outer = cx.b.ty(ins[0]).static_shape();
             let Some(runs) = runs(&shape, &outer) else { return Ok(Outcome::No) };
-            let (mut same, mut other) = (0, 0);
-            for v in ins {
-                match fit(cx, *v, &shape, &runs) {
-                    Fit::Same => same += 1,
-                    Fit::Rebuilt => {}
-                    Fit::Reshaped => other += 1,
-                }
-            }
-            if other > same {
+            let fits: Vec<Fit> = ins.iter().map(|v| fit(cx, *v, &shape, &runs)).collect();
+            let count = |wanted: fn(&Fit) -> bool| fits.iter().filter(|fit| wanted(fit)).count();
+            if count(|fit| matches!(fit, Fit::Reshaped)) > count(|fit| matches!(fit, Fit::Same)) {
                 return Ok(Outcome::Rejected("more operands would be reshaped than are now"));
             }
-            let operands = ins.iter().map(|v| in_shape(cx, *v, &shape, &runs)).collect::<Result<Vec<_>>>()?;
+            let whole = dims(&shape);
+            let operands = ins.iter().zip(&fits).map(|(v, fit)| in_shape(cx, *v, fit, &whole));
+            let operands = operands.collect::<Result<Vec<_>>>()?;
             let y = cx.b.op1(node.op.clone(), &operands)?;
             Ok(Outcome::Replace(vec![cx.b.reshape(y, &dims(&outer))?]))
         },
@@ -235,19 +229,8 @@ fn inner_shape(cx: &Context<'_>, v: ValueId) -> Option<Vec<usize>> {
     let node = cx.b.graph().def(v);
     let Op::Reshape(_) = &node.op else { return None };
     let source = &cx.b.graph().def(node.ins[0]).op;
-    let computed = matches!(
-        source,
-        Op::Map(_)
-            | Op::Cast(_)
-            | Op::Reduce(_)
-            | Op::Moments(_)
-            | Op::Dot(_)
-            | Op::Conv(_)
-            | Op::ConvInputGrad(_)
-            | Op::MaxPool(_)
-            | Op::AvgPool(_)
-            | Op::AvgPoolGrad(_)
-    );
+    let computed =
+        is_anchor(source) || matches!(source, Op::Map(_) | Op::Cast(_) | Op::Reduce(_) | Op::Moments(_));
     let (inner, outer) = (cx.b.ty(node.ins[0]).shape()?, cx.b.ty(v).shape()?);
     let wide = |shape: &[usize]| shape.iter().filter(|d| **d != 1).count();
     (computed && wide(&inner) < wide(&outer)).then_some(inner)
@@ -272,8 +255,12 @@ fn inner_axes(runs: &[Run], axes: &[usize], outer: &[usize]) -> Option<Vec<usize
 enum Fit {
     /// It was reshaped from it.
     Same,
-    /// It is made in it: a number, a broadcast, coordinates.
-    Rebuilt,
+    /// All of it is this number.
+    Number(Scalar),
+    /// It is broadcast along other axes than these.
+    Broadcast(Vec<usize>),
+    /// It counts along this axis.
+    Iota(usize),
     /// By a reshape of its own.
     Reshaped,
 }
@@ -287,14 +274,12 @@ fn broadcast_axes(op: &Broadcast, runs: &[Run]) -> Option<Vec<usize>> {
 
 fn fit(cx: &Context<'_>, v: ValueId, shape: &[usize], runs: &[Run]) -> Fit {
     let node = cx.b.graph().def(v);
-    let rebuilt = literal(cx.b, v).is_some()
-        || match &node.op {
-            Op::Broadcast(op) => broadcast_axes(op, runs).is_some(),
-            Op::Iota(op) => iota_axis(op, runs).is_some(),
-            _ => false,
-        };
+    if let Some(number) = literal(cx.b, v) {
+        return Fit::Number(number);
+    }
     match &node.op {
-        _ if rebuilt => Fit::Rebuilt,
+        Op::Broadcast(op) => broadcast_axes(op, runs).map_or(Fit::Reshaped, Fit::Broadcast),
+        Op::Iota(op) => iota_axis(op, runs).map_or(Fit::Reshaped, Fit::Iota),
         Op::Reshape(_) if cx.b.ty(node.ins[0]).shape().as_deref() == Some(shape) => Fit::Same,
         _ => Fit::Reshaped,
     }
@@ -307,28 +292,22 @@ fn iota_axis(op: &Iota, runs: &[Run]) -> Option<usize> {
 }
 
 /// An operand of the outer shape, in the inner one.
-fn in_shape(cx: &mut Context<'_>, v: ValueId, shape: &[usize], runs: &[Run]) -> Result<ValueId> {
-    let whole = dims(shape);
-    if let Some(value) = literal(cx.b, v) {
-        let dtype = cx.b.ty(v).dtype;
-        let number = cx.b.constant(graphc_ir::Tensor::scalar(dtype, value))?;
-        return cx.b.broadcast(number, &whole, &[]);
-    }
+fn in_shape(cx: &mut Context<'_>, v: ValueId, fit: &Fit, whole: &[Dim]) -> Result<ValueId> {
     let node = cx.b.graph().def(v).clone();
-    match &node.op {
-        Op::Broadcast(op) => {
-            if let Some(axes) = broadcast_axes(op, runs) {
-                let varying: Vec<Dim> = axes.iter().map(|a| whole[*a].clone()).collect();
-                let x = cx.b.reshape(node.ins[0], &varying)?;
-                return cx.b.broadcast(x, &whole, &axes);
-            }
+    match (fit, &node.op) {
+        (Fit::Number(number), _) => {
+            let dtype = cx.b.ty(v).dtype;
+            let number = cx.b.constant(graphc_ir::Tensor::scalar(dtype, *number))?;
+            cx.b.broadcast(number, whole, &[])
         }
-        Op::Iota(op) => {
-            if let Some(axis) = iota_axis(op, runs) {
-                return cx.b.op1(Iota { dims: whole, axis, ..op.clone() }, &[]);
-            }
+        (Fit::Broadcast(axes), _) => {
+            let varying: Vec<Dim> = axes.iter().map(|a| whole[*a].clone()).collect();
+            let x = cx.b.reshape(node.ins[0], &varying)?;
+            cx.b.broadcast(x, whole, axes)
         }
-        _ => {}
+        (Fit::Iota(axis), Op::Iota(op)) => {
+            cx.b.op1(Iota { dims: whole.to_vec(), axis: *axis, ..op.clone() }, &[])
+        }
+        _ => cx.b.reshape(v, whole),
     }
-    cx.b.reshape(v, &whole)
 }

@@ -5,6 +5,8 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::program::{FoldKind, InstOp, Step};
 use graphc_ir::scalar::{Class, ScalarFn};
 
+use crate::words::no_f64;
+
 /// The integers that a value may be.
 type Range = (i128, i128);
 
@@ -25,7 +27,7 @@ pub fn check(step: &Step) -> Result<()> {
     let mut ranges: Vec<Range> = Vec::new();
     for inst in &swept.body.insts {
         if inst.dtype == DType::F64 {
-            return Err(Error::new("a GPU has no f64").help("cast to f32, or run on the cpu"));
+            return Err(no_f64());
         }
         let wide = matches!(inst.dtype, DType::I64 | DType::U64);
         let arg = |i: usize| ranges[inst.args[i].index()];

@@ -5,7 +5,7 @@
 
 use graphc_ir::DType;
 use graphc_ir::error::Result;
-use graphc_ir::program::{Body, FoldAxis, InstOp, Level, Reg};
+use graphc_ir::program::{Body, FoldAxis, Level, Reg};
 
 use super::nest::{Domain, Task};
 use super::{coordinates, map, rows};
@@ -39,9 +39,7 @@ impl Down {
         let arrays: Vec<String> = states.iter().map(|place| shader.bind(place, false)).collect();
         let fields = code.fields();
         let mut text = format!("fn merged{inst}(col: u32) -> {} {{\n", code.word().name());
-        for ((field, word), start) in fields.iter().zip(code.identity()?) {
-            text.push_str(&format!("    var f_{field}: {} = {start};\n", word.name()));
-        }
+        text.push_str(&code.declare("f_")?);
         let other = |name: &str| {
             let n = fields.iter().position(|(field, _)| *field == name).unwrap_or(0);
             format!("{}[{}]", arrays[n], states[n].dense(&format!("i32(chunk * {cols}u + col)")))
@@ -61,10 +59,7 @@ impl Down {
 pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     let body = domain.body;
     let (rows, cols) = (domain.row_count(), domain.col_count());
-    let fold = |i: usize| match body.insts[i].op {
-        InstOp::Fold(kind, axis) => Some((FoldCode::new(kind, body.insts[i].dtype), axis)),
-        _ => None,
-    };
+    let fold = |i: usize, axis| FoldCode::of(&body.insts[i], axis);
     let chunk = rows.div_ceil(MAX_CHUNKS).max(MIN_ROWS);
     let chunks = rows.div_ceil(chunk);
     let roots: Vec<Reg> =
@@ -72,7 +67,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     let all = needed(body, roots, &|_| false, &Leaf::new());
     let mut downs = Vec::new();
     for i in all.iter().copied() {
-        let Some((code, FoldAxis::Rows)) = fold(i) else { continue };
+        let Some(code) = fold(i, FoldAxis::Rows) else { continue };
         downs.push(Down { inst: i, code, states: Vec::new(), chunks, cols });
     }
     let fields = downs.iter().flat_map(|d| d.code.fields()).map(|(_, word)| (word, chunks * cols)).collect();
@@ -82,11 +77,8 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     }
 
     // What rows have, for the launches below.
-    let along: Vec<usize> = all
-        .iter()
-        .copied()
-        .filter(|i| !body.insts[*i].post && matches!(fold(*i), Some((_, FoldAxis::Cols))))
-        .collect();
+    let along: Vec<usize> =
+        all.iter().copied().filter(|i| !body.insts[*i].post && fold(*i, FoldAxis::Cols).is_some()).collect();
     let mut given = Vec::new();
     if !along.is_empty() {
         let word = |i: &usize| Word::of(body.insts[*i].dtype).unwrap_or(Word::F32);
@@ -173,9 +165,7 @@ fn down(
     shader.line(format!("if (chunk >= {chunks}u || col >= {cols}u) {{ return; }}"));
     let col_at = coordinates(&mut shader, "c", "col", &domain.cols);
     for d in downs {
-        for ((field, word), start) in d.code.fields().into_iter().zip(d.code.identity()?) {
-            shader.line(format!("var f{}{field}: {} = {start};", d.inst, word.name()));
-        }
+        shader.line(d.code.declare(&format!("f{}", d.inst))?);
     }
     shader.line(format!("let end = min((chunk + 1u) * {chunk}u, {rows}u);"));
     shader.line(format!("for (var row = chunk * {chunk}u; row < end; row++) {{"));
@@ -233,6 +223,6 @@ fn finish(b: &mut Builder, domain: &Domain<'_>, task: Task) -> Result<()> {
     let at_hand = task.downs.iter().map(|d| (d.inst, String::new())).collect();
     let folds = needed(body, roots, &|_| false, &at_hand)
         .into_iter()
-        .any(|i| matches!(body.insts[i].op, InstOp::Fold(_, FoldAxis::Cols)));
+        .any(|i| FoldCode::of(&body.insts[i], FoldAxis::Cols).is_some());
     if folds { rows::build(b, &single, &task) } else { map::build(b, &single, &task) }
 }

@@ -41,7 +41,7 @@ pub fn arg_reduce(b: &mut Builder, work: &Work<'_>, max: bool, rows: &[usize], c
 pub fn gather(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]: [usize; 4]) {
     let total = outer * count * inner;
     if total == 0 {
-        return;
+        return check_indices(b, work, axis, count);
     }
     let mut shader = Shader::new(LANES, work.commits);
     let grid = one_each(&mut shader, total);
@@ -60,7 +60,7 @@ pub fn gather(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]: [us
 pub fn scatter_add(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]: [usize; 4]) {
     let total = outer * axis * inner;
     if total == 0 {
-        return;
+        return check_indices(b, work, axis, count);
     }
     let mut shader = Shader::new(LANES, work.commits);
     let grid = one_each(&mut shader, total);
@@ -77,5 +77,19 @@ pub fn scatter_add(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]
     shader.line(format!("    if (index == {}) {{ sum = sum + {upd}[{from}]; }}", at[1]));
     shader.line("}");
     shader.line(format!("{out}[{}] = sum;", work.writes[0].0.dense("i32(i)")));
+    b.launch(shader, grid);
+}
+
+/// A bad index fails the run, even where no element depends on it.
+fn check_indices(b: &mut Builder, work: &Work<'_>, axis: usize, count: usize) {
+    if count == 0 {
+        return;
+    }
+    let mut shader = Shader::new(LANES, work.commits);
+    let grid = one_each(&mut shader, count);
+    let idx = shader.bind(&work.reads[1].0, false);
+    let fail = work.failures.first().map(|f| shader.fail(*f)).unwrap_or_default();
+    shader.line(format!("let index = i32({idx}[{}]);", work.reads[1].0.dense("i32(i)")));
+    shader.line(format!("if (index < 0 || index >= {axis}) {{ {fail} }}"));
     b.launch(shader, grid);
 }

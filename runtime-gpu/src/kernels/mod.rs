@@ -15,8 +15,9 @@ mod window;
 use std::collections::BTreeMap;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{Body, Kernel, Step, View};
+use graphc_ir::program::{Body, FoldAxis, Kernel, Step, View};
 
+use crate::caps::GpuCaps;
 use crate::code::Builder;
 use crate::place::Place;
 use crate::wgsl::{Grid, Leaf, Printer, Shader, needed};
@@ -63,6 +64,23 @@ pub fn build(b: &mut Builder, work: &Work<'_>) -> Result<()> {
         Kernel::Loop(_) | Kernel::While(_) | Kernel::Branch(_) => {
             Err(graphc_ir::Error::new("loops and branches are no kernels"))
         }
+    }
+}
+
+/// Name of the way that a kernel goes on an adapter.
+pub fn algorithm(kernel: &Kernel, caps: &GpuCaps) -> &'static str {
+    let tiles = |tiles: &tiles::Tiles| match (tiles.shared, tiles.cuts) {
+        (None, _) => "register tiles",
+        (_, 1) => "shared tiles",
+        _ => "shared tiles, k cut",
+    };
+    match kernel {
+        Kernel::Dot(d) => tiles(&tiles::choose(caps, [d.batch.iter().product(), d.m, d.n, d.k])),
+        Kernel::Conv(c) => conv::tiles(c, caps).as_ref().map_or("one invocation an element", tiles),
+        Kernel::Nest(n) if n.body.folds(FoldAxis::Rows) => "chunks of rows",
+        Kernel::Nest(n) if n.body.folds(FoldAxis::Cols) => "lanes of a row",
+        Kernel::Loop(_) | Kernel::While(_) | Kernel::Branch(_) => "driven by the host",
+        _ => "one invocation an element",
     }
 }
 

@@ -48,12 +48,10 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         .chain(task.kept.iter().map(|k| Reg(k.0 as u32)))
         .collect();
     let all = needed(body, roots.iter().copied(), &|_| false, &leaves);
-    let folds: Vec<usize> = all
-        .iter()
-        .copied()
-        .filter(|i| matches!(body.insts[*i].op, InstOp::Fold(_, FoldAxis::Cols)) && !leaves.contains_key(i))
-        .collect();
-    let passes = folds.iter().map(|i| depth[*i]).max().unwrap_or(0);
+    let fold = |i: usize| Some((i, FoldCode::of(&body.insts[i], FoldAxis::Cols)?));
+    let folds: Vec<(usize, FoldCode)> =
+        all.iter().filter(|i| !leaves.contains_key(i)).filter_map(|i| fold(*i)).collect();
+    let passes = folds.iter().map(|(i, _)| depth[*i]).max().unwrap_or(0);
     let sizes = domain.sizes();
     let by_row = |i: usize| matches!(body.insts[i].level, Level::Row | Level::Scalar);
     let mut known = vec![false; body.insts.len()];
@@ -63,7 +61,8 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         let ready: Vec<usize> = all
             .iter()
             .copied()
-            .filter(|i| by_row(*i) && !known[*i] && depth[*i] <= pass && !folds.contains(i))
+            .filter(|i| by_row(*i) && !known[*i] && depth[*i] <= pass)
+            .filter(|i| folds.iter().all(|(fold, _)| fold != i))
             .collect();
         let (leaf_rows, leaf_cols): (Vec<String>, Vec<String>) =
             (row_at.clone(), vec!["0".to_owned(); domain.cols.len()]);
@@ -72,21 +71,16 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         shader.main.push_str(&text);
         ready.iter().for_each(|i| known[*i] = true);
 
-        let now: Vec<usize> = folds.iter().copied().filter(|i| depth[*i] == pass + 1).collect();
-        let code = |i: usize| match body.insts[i].op {
-            InstOp::Fold(kind, _) => FoldCode::new(kind, body.insts[i].dtype),
-            _ => FoldCode::new(graphc_ir::program::FoldKind::Sum, body.insts[i].dtype),
-        };
-        for i in &now {
-            for ((field, word), start) in code(*i).fields().into_iter().zip(code(*i).identity()?) {
-                shader.line(format!("var f{i}{field}: {} = {start};", word.name()));
-            }
+        let now: Vec<(usize, FoldCode)> =
+            folds.iter().copied().filter(|(i, _)| depth[*i] == pass + 1).collect();
+        for (i, code) in &now {
+            shader.line(code.declare(&format!("f{i}"))?);
         }
         let last = pass == passes;
         let wanted: Vec<Reg> = if last {
             roots.iter().copied().filter(|r| !by_row(r.index())).collect()
         } else {
-            now.iter().map(|i| body.insts[*i].args[0]).collect()
+            now.iter().map(|(i, _)| body.insts[*i].args[0]).collect()
         };
         if !wanted.is_empty() {
             shader.line(format!("for (var col = slot; col < {cols}u; col += {width}u) {{"));
@@ -106,18 +100,18 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
                     shader.line(format!("if ({first}) {{ {line} }}"));
                 }
             } else {
-                for i in &now {
+                for (i, code) in &now {
                     let x = format!("v{}", body.insts[*i].args[0].index());
-                    shader.line(code(*i).take(&format!("f{i}"), &x));
+                    shader.line(code.take(&format!("f{i}"), &x));
                 }
             }
             shader.line("}");
         }
-        for i in &now {
+        for (i, code) in &now {
             if width > 1 {
-                merge_lanes(&mut shader, code(*i), *i, width, &mut shared);
+                merge_lanes(&mut shader, *code, *i, width, &mut shared);
             }
-            shader.line(format!("let v{i} = {};", code(*i).result(&format!("f{i}"))));
+            shader.line(format!("let v{i} = {};", code.result(&format!("f{i}"))));
             known[*i] = true;
         }
     }

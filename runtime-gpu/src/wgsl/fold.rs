@@ -2,7 +2,7 @@
 
 use graphc_ir::DType;
 use graphc_ir::error::Result;
-use graphc_ir::program::FoldKind;
+use graphc_ir::program::{FoldAxis, FoldKind, Inst, InstOp};
 use graphc_ir::scalar::Scalar;
 
 use super::literal;
@@ -16,9 +16,23 @@ pub struct FoldCode {
 }
 
 impl FoldCode {
-    /// A fold whose result has this type.
-    pub fn new(kind: FoldKind, dtype: DType) -> FoldCode {
-        FoldCode { kind, dtype }
+    /// The fold that an instruction is, if it is one along this axis.
+    pub fn of(inst: &Inst, axis: FoldAxis) -> Option<FoldCode> {
+        match inst.op {
+            InstOp::Fold(kind, along) if along == axis => Some(FoldCode { kind, dtype: inst.dtype }),
+            _ => None,
+        }
+    }
+
+    /// Statements that declare the state of no values, with this prefix.
+    ///
+    /// # Errors
+    /// When a value does not fit a word.
+    pub fn declare(self, p: &str) -> Result<String> {
+        let fields = self.fields().into_iter().zip(self.identity()?);
+        Ok(fields
+            .map(|((field, word), start)| format!("var {p}{field}: {} = {start}; ", word.name()))
+            .collect())
     }
 
     /// The type of its result.
@@ -40,7 +54,7 @@ impl FoldCode {
     ///
     /// # Errors
     /// When a value does not fit a word.
-    pub fn identity(self) -> Result<Vec<String>> {
+    fn identity(self) -> Result<Vec<String>> {
         let end = |largest: bool| {
             if self.dtype.is_float() {
                 return literal(

@@ -4,6 +4,8 @@ use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::scalar::Scalar;
 
+use crate::words::no_f64;
+
 /// A constant of an element type; booleans are `bool`.
 ///
 /// # Errors
@@ -13,7 +15,7 @@ pub fn literal(value: Scalar, dtype: DType) -> Result<String> {
         Error::new(format!("the {dtype} constant {v} does not fit the 32 bits that integers have on a GPU"))
     };
     Ok(match dtype {
-        DType::F64 => return Err(Error::new("a GPU has no f64").help("cast to f32, or run on the cpu")),
+        DType::F64 => return Err(no_f64()),
         DType::F32 | DType::F16 | DType::Bf16 => float(value.as_f64() as f32),
         DType::Bool => value.as_bool().to_string(),
         DType::I64 | DType::I32 | DType::I16 | DType::I8 => {

@@ -7,8 +7,9 @@ mod implicit;
 use graphc_ir::error::Result;
 use graphc_ir::program::Conv;
 
-use super::tiles::choose;
+use super::tiles::{Tiles, choose};
 use super::{Epilogue, Work};
+use crate::caps::GpuCaps;
 use crate::code::Builder;
 
 /// Fewer columns than this leave most of a tile empty, as those of depthwise convolutions do.
@@ -21,12 +22,17 @@ pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv) -> Result<()> {
         return Ok(());
     }
     let epilogue = Epilogue { body: &conv.body, sizes: result };
-    let shape = implicit::shape(conv);
-    let tiles = choose(b.caps(), shape);
-    if tiles.shared.is_none() || shape[2] < MIN_COLUMNS {
-        return direct::build(b, work, conv, &epilogue);
+    match tiles(conv, b.caps()) {
+        None => direct::build(b, work, conv, &epilogue),
+        Some(tiles) => implicit::build(b, work, conv, epilogue, &tiles),
     }
-    implicit::build(b, work, conv, epilogue, &tiles)
+}
+
+/// The shared tiles that a convolution is summed over; `None` where each invocation sums by itself.
+pub fn tiles(conv: &Conv, caps: &GpuCaps) -> Option<Tiles> {
+    let shape = implicit::shape(conv);
+    let tiles = choose(caps, shape);
+    (tiles.shared.is_some() && shape[2] >= MIN_COLUMNS).then_some(tiles)
 }
 
 /// Channels that each filter reads, and filters of a group.
