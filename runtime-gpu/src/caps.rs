@@ -1,5 +1,7 @@
 //! What kernels are chosen by: facts of an adapter, as plain data.
 
+use crate::kernels::Tiles;
+
 /// Kinds of adapters that want different tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -26,6 +28,8 @@ pub struct GpuCaps {
     pub workgroup_bytes: usize,
     /// Invocations of a workgroup, at most.
     pub workgroup_lanes: usize,
+    /// The tiles of all products and convolutions, whatever their shapes, for who compares tiles.
+    pub tiles: Option<Tiles>,
 }
 
 impl GpuCaps {
@@ -38,12 +42,18 @@ impl GpuCaps {
             binding_bytes: 128 << 20,
             workgroup_bytes: 16 << 10,
             workgroup_lanes: 256,
+            tiles: None,
         }
     }
 
     /// Mesa's software driver.
     pub fn software() -> GpuCaps {
         GpuCaps { class: Class::Software, bindings: 32, workgroup_bytes: 32 << 10, ..GpuCaps::portable() }
+    }
+
+    /// Invocations of a workgroup of elementwise work.
+    pub fn map_lanes(&self) -> usize {
+        if self.class == Class::Nvidia { 256.min(self.workgroup_lanes) } else { 64 }
     }
 
     /// An NVIDIA card of the size of an H200.
@@ -55,6 +65,7 @@ impl GpuCaps {
             binding_bytes: (1 << 31) - 4,
             workgroup_bytes: 48 << 10,
             workgroup_lanes: 1024,
+            tiles: None,
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct MemoryDecl {
 pub struct Launch {
     /// Number of the shader.
     pub shader: usize,
+    /// The step of the Program that it belongs to; those in loops and branches belong to the loop or branch.
+    pub step: usize,
     /// What its storage bindings are.
     pub bindings: Vec<Mem>,
     /// Workgroups.
@@ -120,6 +122,7 @@ impl Code {
             numbers: HashMap::new(),
             items: Vec::new(),
             failures: Vec::new(),
+            at: 0,
         };
         for (mem, home, words) in [(ENV, Home::Env, 8), (FAILURE, Home::Failure, 4)] {
             debug_assert_eq!(mem.0, b.memory.len());
@@ -155,6 +158,8 @@ pub struct Builder {
     numbers: HashMap<ShaderText, usize>,
     items: Vec<Item>,
     failures: Vec<Failure>,
+    /// The step at hand of the outermost Program.
+    at: usize,
 }
 
 impl Builder {
@@ -189,7 +194,7 @@ impl Builder {
         if number == next {
             self.shaders.push(text);
         }
-        self.items.push(Item::Launch(Launch { shader: number, bindings, grid }));
+        self.items.push(Item::Launch(Launch { shader: number, step: self.at, bindings, grid }));
     }
 
     /// Runs a function and gives the items that it adds.
@@ -221,6 +226,9 @@ impl Builder {
         let fails = program.steps.iter().any(Step::can_fail);
         let uses = memory::uses(program);
         for (index, step) in program.steps.iter().enumerate() {
+            if commits.is_none() {
+                self.at = index;
+            }
             let at = if step.origins.is_empty() {
                 format!("step {index} ({})", step.kind())
             } else {

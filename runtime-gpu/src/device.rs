@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::caps::{Class, GpuCaps};
+use crate::place::VECTOR;
 use crate::target::GpuTarget;
 
 /// The variable that names the adapter to use: part of its name, in any case.
@@ -222,6 +223,7 @@ impl Gpu {
         let caps = caps(&adapter.get_info(), &limits);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("graphc"),
+            required_features: adapter.features() & CLOCK,
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
@@ -277,6 +279,11 @@ impl Gpu {
         GpuTarget::new(&self.inner.caps)
     }
 
+    /// Whether dispatches can be timed.
+    pub(crate) fn has_clock(&self) -> bool {
+        self.inner.device.features().contains(CLOCK)
+    }
+
     pub(crate) fn device(&self) -> &wgpu::Device {
         &self.inner.device
     }
@@ -315,7 +322,8 @@ impl Gpu {
     /// # Errors
     /// When no binding may be that large, or there is no memory.
     pub fn memory(&self, words: usize) -> Result<DeviceMemory, GpuError> {
-        let bytes = words.max(4) * 4;
+        // Whole vectors.
+        let bytes = words.max(1).next_multiple_of(VECTOR) * size_of::<u32>();
         let limit = self.inner.caps.binding_bytes;
         if bytes > limit {
             return Err(GpuError::TooLarge { needed: bytes, limit });
@@ -394,6 +402,10 @@ impl Gpu {
     }
 }
 
+/// What timing dispatches takes.
+const CLOCK: wgpu::Features =
+    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
+
 /// NVIDIA's number among vendors of PCI devices.
 const NVIDIA: u32 = 0x10DE;
 
@@ -412,6 +424,7 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuCaps {
         binding_bytes: usize::try_from(binding).unwrap_or(usize::MAX),
         workgroup_bytes: limits.max_compute_workgroup_storage_size as usize,
         workgroup_lanes: limits.max_compute_invocations_per_workgroup as usize,
+        tiles: None,
     }
 }
 

@@ -23,6 +23,7 @@ pub use code::{Code, Failure, Home, Item, Launch, MemoryDecl};
 pub use device::{ADAPTER_VARIABLE, AdapterInfo, DeviceMemory, Gpu, GpuError, adapters};
 #[cfg(not(target_arch = "wasm32"))]
 pub use exec::{Executable, RunError};
+pub use kernels::Tiles;
 pub use place::{Mem, Place, Slice};
 pub use target::GpuTarget;
 pub use wgsl::{Grid, ShaderText};

@@ -3,6 +3,9 @@
 use graphc_ir::DType;
 use graphc_ir::program::View;
 
+/// Words of a vector.
+pub const VECTOR: usize = 4;
+
 /// A piece of device memory, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mem(pub usize);
@@ -71,6 +74,20 @@ impl Place {
             terms.push(view.offset.to_string());
         }
         terms.join(" + ")
+    }
+
+    /// Whether four neighbours along a dim, from a coordinate on that is a multiple of four, are one aligned vector of
+    /// words, and the view admits all of them or none.
+    pub fn in_vectors(&self, view: &View, along: usize, sizes: &[usize]) -> bool {
+        let others = view.strides.iter().zip(sizes).enumerate().filter(|(d, _)| *d != along);
+        let guarded =
+            view.guard.as_ref().is_none_or(|g| g.lo[along] % VECTOR == 0 && g.hi[along] % VECTOR == 0);
+        sizes[along].is_multiple_of(VECTOR)
+            && view.strides[along] == 1
+            && others.map(|(_, dim)| dim).all(|(stride, size)| *size == 1 || stride % VECTOR as isize == 0)
+            && (self.offset as isize + view.offset as isize) % VECTOR as isize == 0
+            && self.slices.iter().all(|s| s.elements.is_multiple_of(VECTOR))
+            && guarded
     }
 
     /// The number of an element of a dense buffer, given its number there as an `i32`.

@@ -1,6 +1,6 @@
 //! The GPU against the interpreter and against numbers from outside graphc. Without an adapter every test is skipped.
 
-use graphc_gpu::{Class, GpuCaps};
+use graphc_gpu::{Class, GpuCaps, Tiles};
 use graphc_ir::error::Result;
 use graphc_ir::ops::{Gather, Op, ScatterAdd, sample_tensor};
 use graphc_ir::{Builder, DType, Graph, ScalarFn, Tensor, TensorType};
@@ -56,16 +56,31 @@ fn is_wide(case: &Case) -> bool {
 #[test]
 fn every_sample_runs() {
     let Some(gpu) = adapter() else { return };
-    let device = GpuDevice::new(gpu);
+    samples(&GpuDevice::new(gpu), 1);
+}
+
+/// With the kernels of a large card, which keep rows in registers and compute vectors.
+#[test]
+fn samples_run_as_on_a_large_card() {
+    let Some(gpu) = adapter() else { return };
+    let caps = GpuCaps { class: Class::Nvidia, busy: 4, ..gpu.caps().clone() };
+    samples(&GpuDevice { caps, ..GpuDevice::new(gpu) }, SAMPLES_OF_A_CARD);
+}
+
+/// One in so many samples runs as on another card.
+const SAMPLES_OF_A_CARD: usize = 3;
+
+fn samples(device: &GpuDevice, one_in: usize) {
     let only = std::env::var("GRAPHC_ONLY").ok();
     let cases: Vec<Case> = cases()
         .into_iter()
         .filter(|case| !matches!(case.sample.op, Op::Input(_) | Op::StateRead(_)))
         .filter(|case| only.as_ref().is_none_or(|name| case.info.name == name))
+        .step_by(one_in)
         .collect();
     let mut failures = Vec::new();
     for case in &cases {
-        check(&device, case, &mut failures);
+        check(device, case, &mut failures);
     }
     let shown = failures.iter().take(60).map(|f| f.chars().take(600).collect::<String>()).collect::<Vec<_>>();
     assert!(failures.is_empty(), "{} of {} samples:\n{}", failures.len(), cases.len(), shown.join("\n"));
@@ -113,11 +128,15 @@ fn convolutions_and_pools_and_their_gradients() {
 #[test]
 fn convolutions_on_shared_tiles() {
     let Some(gpu) = adapter() else { return };
+    let device = |caps| GpuDevice { caps, ..GpuDevice::new(gpu) };
     for (class, busy, one_in) in [(Class::Portable, 1, 1), (Class::Portable, 1000, 1), (Class::Nvidia, 1, 4)]
     {
         let caps = GpuCaps { class, busy, ..gpu.caps().clone() };
-        vectors(&GpuDevice { caps, ..GpuDevice::new(gpu) }, "convolution.json", 150, one_in, 4e-6);
+        vectors(&device(caps), "convolution.json", 150, one_in, 4e-6);
     }
+    let ahead = Tiles { ahead: true, cuts: 2, ..Tiles::SHARED[1] };
+    let caps = GpuCaps { tiles: Some(ahead), ..gpu.caps().clone() };
+    vectors(&device(caps), "convolution.json", 150, 4, 4e-6);
 }
 
 #[test]
@@ -126,29 +145,28 @@ fn recurrent_networks_attention_and_normalization_and_their_gradients() {
     vectors(&GpuDevice::new(gpu), "sequences.json", 100, 1, 1e-5);
 }
 
-/// Products of every tile size and orientation, with cuts of k and without, on shapes that are no multiples of tiles.
+/// Products of every tile and orientation, with cuts of k and without, on shapes that are multiples of tiles and of vectors
+/// and on others.
 #[test]
 fn every_tile_of_products() -> Result<()> {
     let Some(gpu) = adapter() else { return Ok(()) };
-    // How many workgroups keep a device busy decides about tiles: 1 takes the largest, many the smallest and cut.
-    let kinds = [
-        (Class::Software, 1),
-        (Class::Portable, 1),
-        (Class::Portable, 1000),
-        (Class::Nvidia, 1),
-        (Class::Nvidia, 4),
-    ];
     let mut failures = Vec::new();
-    for (class, busy) in kinds {
-        let caps = GpuCaps { class, busy, ..gpu.caps().clone() };
+    let mut kinds: Vec<Option<Tiles>> = vec![None];
+    for tiles in Tiles::SHARED {
+        for ahead in [false, true] {
+            kinds.extend([1, 3].map(|cuts| Some(Tiles { cuts, ahead, ..tiles })));
+        }
+    }
+    for tiles in kinds {
+        let caps = GpuCaps { tiles, ..gpu.caps().clone() };
         let device = GpuDevice { caps, ..GpuDevice::new(gpu) };
-        for (batch, m, n, k) in [(1, 130, 65, 67), (2, 65, 129, 16), (1, 66, 70, 600), (1, 3, 5, 1)] {
+        let mut shapes = vec![(2, 65, 132, 16), (1, 66, 70, 300), (1, 3, 5, 1)];
+        shapes.push(tiles.map_or((1, 130, 65, 67), |t| (1, t.block[0], t.block[1], 64)));
+        for (batch, m, n, k) in shapes {
             for (a_turned, b_turned) in [(false, false), (false, true), (true, false), (true, true)] {
                 let (graph, ins) = product([batch, m, n, k], a_turned, b_turned)?;
                 for found in differences(&device, &graph, &ins)? {
-                    failures.push(format!(
-                        "{class:?} {busy}: {batch}x {m}x{n}x{k} {a_turned} {b_turned}: {found}"
-                    ));
+                    failures.push(format!("{tiles:?}: {batch}x {m}x{n}x{k} {a_turned} {b_turned}: {found}"));
                 }
             }
         }

@@ -1,11 +1,12 @@
-//! Elementwise work: one invocation an element.
+//! Elementwise work: one invocation an element, or four neighbours where they are one vector in memory.
 
 use graphc_ir::error::Result;
 use graphc_ir::program::Level;
 
 use super::nest::{Domain, Task};
-use super::{LANES, coordinates, one_each};
+use super::{coordinates, one_each};
 use crate::code::Builder;
+use crate::place::VECTOR;
 use crate::wgsl::{Shader, needed};
 
 /// Adds the launch of a task without folds, but for those that are at hand.
@@ -21,12 +22,17 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     if rows * cols == 0 {
         return Ok(());
     }
-    let mut shader = Shader::new(LANES, domain.commits);
-    let grid = one_each(&mut shader, rows * cols);
-    let (row, col) = match (rows, cols) {
+    let sizes = domain.sizes();
+    let elements = task.stores.iter().all(|s| body.inst(s.reg).level == Level::Elem);
+    let vectors = many_cols && elements && task.downs.is_empty() && domain.takes_vectors(|_| false);
+    let width = if vectors { VECTOR } else { 1 };
+    let mut shader = Shader::new(b.caps().map_lanes(), domain.commits);
+    let grid = one_each(&mut shader, rows * cols / width);
+    let units = cols / width;
+    let (row, col) = match (rows, units) {
         (_, 1) => ("i".to_owned(), "0u".to_owned()),
-        (1, _) => ("0u".to_owned(), "i".to_owned()),
-        _ => (format!("i / {cols}u"), format!("i % {cols}u")),
+        (1, _) => ("0u".to_owned(), format!("i * {width}u")),
+        _ => (format!("i / {units}u"), format!("i % {units}u * {width}u")),
     };
     shader.line(format!("let row = {row};"));
     shader.line(format!("let col = {col};"));
@@ -39,14 +45,16 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         zeros(&domain.cols)
     });
     let leaves = task.leaves(&mut shader, body)?;
-    let sizes = domain.sizes();
-    let printer = domain.printer(&sizes, at, &leaves);
+    let mut printer = domain.printer(&sizes, at, &leaves);
+    if vectors {
+        printer.names = domain.neighbours(|i| leaves.contains_key(&i));
+    }
     let insts = needed(body, roots(), &|_| false, &leaves);
     let text = printer.print(&mut shader, &insts)?;
     shader.main.push_str(&text);
     for (check, failure) in &task.checks {
         let fail = shader.fail(*failure);
-        shader.line(format!("if (!v{}) {{ {fail} }}", check.reg.index()));
+        shader.line(format!("if (!({})) {{ {fail} }}", printer.all(check.reg)));
     }
     for store in &task.stores {
         let line = printer.store(&mut shader, store);

@@ -12,15 +12,17 @@ mod tiled;
 mod tiles;
 mod window;
 
+pub use tiles::Tiles;
+
 use std::collections::BTreeMap;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{Body, FoldAxis, Kernel, Step, View};
+use graphc_ir::program::{Body, FoldAxis, InstOp, Kernel, Step, Store, View};
 
 use crate::caps::GpuCaps;
 use crate::code::Builder;
-use crate::place::Place;
-use crate::wgsl::{Grid, Leaf, Printer, Shader, needed};
+use crate::place::{Place, VECTOR};
+use crate::wgsl::{Grid, Leaf, Names, Printer, Shader, needed};
 
 /// A port: where its buffer lies, and how the kernel's domain addresses it.
 pub type Port = (Place, View);
@@ -69,7 +71,7 @@ pub fn build(b: &mut Builder, work: &Work<'_>) -> Result<()> {
 
 /// Name of the way that a kernel goes on an adapter.
 pub fn algorithm(kernel: &Kernel, caps: &GpuCaps) -> &'static str {
-    let tiles = |tiles: &tiles::Tiles| match (tiles.shared, tiles.cuts) {
+    let tiles = |tiles: &Tiles| match (tiles.shared, tiles.cuts) {
         (None, _) => "register tiles",
         (_, 1) => "shared tiles",
         _ => "shared tiles, k cut",
@@ -107,6 +109,29 @@ pub fn coordinates(shader: &mut Shader, prefix: &str, flat: &str, sizes: &[usize
     names
 }
 
+/// Whether a body can be computed for four neighbours along the last dim of its domain at once: what it stores are
+/// vectors then, but for what `narrow` says is one value for all of them, and what it both reads and stores too.
+pub fn takes_vectors(
+    body: &Body,
+    reads: &[Port],
+    writes: &[Port],
+    sizes: &[usize],
+    narrow: impl Fn(&Store) -> bool,
+) -> bool {
+    let Some(last) = sizes.len().checked_sub(1) else { return false };
+    let vectors = |(place, view): &Port| place.in_vectors(view, last, sizes);
+    let loaded = body.insts.iter().filter_map(|inst| match inst.op {
+        InstOp::Load(port) => Some(&reads[port]),
+        _ => None,
+    });
+    // A memory that is stored to is bound in one way alone.
+    let mut sides = loaded.flat_map(|port| body.stores.iter().map(move |store| (port, store)));
+    let mut stores = body.stores.iter();
+    sizes[last].is_multiple_of(VECTOR)
+        && stores.all(|s| narrow(s) || vectors(&writes[s.write]))
+        && sides.all(|(port, s)| writes[s.write].0.mem != port.0.mem || (vectors(port) && !narrow(s)))
+}
+
 /// A kernel that makes one value for each element of its result, and hands it to an epilogue.
 pub struct Epilogue<'a> {
     pub body: &'a Body,
@@ -115,12 +140,25 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
+    /// Whether it can take four neighbouring columns at once.
+    pub fn takes_vectors(&self, work: &Work<'_>) -> bool {
+        takes_vectors(self.body, &work.reads, &work.writes, &self.sizes, |_| false)
+    }
+
     /// Writes a function `epilogue` of the value and the coordinates, one parameter a dim of a size above 1.
     ///
     /// # Errors
     /// When a value does not fit a word.
     pub fn write(&self, shader: &mut Shader, work: &Work<'_>) -> Result<()> {
-        let mut parameters = vec!["acc: f32".to_owned()];
+        self.write_as(shader, work, false)
+    }
+
+    /// The same, of a vector of the values of four neighbouring columns and the first one's coordinates, if asked.
+    ///
+    /// # Errors
+    /// When a value does not fit a word.
+    pub fn write_as(&self, shader: &mut Shader, work: &Work<'_>, vectors: bool) -> Result<()> {
+        let mut parameters = vec![format!("acc: {}", if vectors { "vec4<f32>" } else { "f32" })];
         let coordinates: Vec<String> = (0..self.sizes.len())
             .map(|d| {
                 if self.sizes[d] == 1 {
@@ -131,6 +169,14 @@ impl Epilogue<'_> {
             })
             .collect();
         let (leaves, indices) = (Leaf::new(), BTreeMap::new());
+        let index = |i: usize| match &self.body.insts[i].op {
+            InstOp::Index(strides) => strides.last().copied().unwrap_or(0),
+            _ => 0,
+        };
+        let names = match vectors {
+            true => Names::neighbours(self.body, |port| &work.reads[port].1, index, |_| false),
+            false => Names::single(),
+        };
         let printer = Printer {
             body: self.body,
             reads: &work.reads,
@@ -140,6 +186,7 @@ impl Epilogue<'_> {
             coordinates,
             acc: Some("acc"),
             leaves: &leaves,
+            names,
         };
         let roots = self.body.stores.iter().map(|s| s.reg).chain(self.body.checks.iter().map(|c| c.reg));
         let insts = needed(self.body, roots, &|_| false, &leaves);
@@ -147,7 +194,7 @@ impl Epilogue<'_> {
         text.push_str(&printer.print(shader, &insts)?);
         for (check, failure) in self.body.checks.iter().zip(&work.failures) {
             let fail = shader.fail(*failure);
-            text.push_str(&format!("    if (!v{}) {{ {fail} }}\n", check.reg.index()));
+            text.push_str(&format!("    if (!({})) {{ {fail} }}\n", printer.all(check.reg)));
         }
         for store in &self.body.stores {
             text.push_str(&format!("    {}\n", printer.store(shader, store)));

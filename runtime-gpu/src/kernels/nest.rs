@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{Body, BodyCheck, FoldAxis, InstOp, Nest, Store, View};
+use graphc_ir::program::{Body, BodyCheck, FoldAxis, InstOp, Level, Nest, Store, View};
 
 use super::columns::Down;
-use super::{Port, Work, columns, map, rows};
+use super::{Port, Work, columns, map, rows, takes_vectors};
 use crate::code::Builder;
 use crate::place::Place;
-use crate::wgsl::{Leaf, Printer, Shader};
+use crate::wgsl::{Leaf, Names, Printer, Shader};
 
 /// A body over a domain whose neighbouring dims were joined where all ports allow it.
 pub struct Domain<'a> {
@@ -66,6 +66,21 @@ impl Domain<'_> {
         [&self.rows[..], &self.cols].concat()
     }
 
+    /// Whether four neighbouring columns can be computed at once; what is `narrow` is stored once for all of them.
+    pub fn takes_vectors(&self, narrow: impl Fn(&Store) -> bool) -> bool {
+        !self.cols.is_empty() && takes_vectors(self.body, &self.reads, &self.writes, &self.sizes(), narrow)
+    }
+
+    /// The last stride of an [`InstOp::Index`].
+    fn last_index(&self, inst: usize) -> i64 {
+        self.indices.get(&inst).and_then(|strides| strides.last()).copied().unwrap_or(0)
+    }
+
+    /// What values are called where four neighbouring columns are computed at once; `fixed` ones are the same in all.
+    pub fn neighbours(&self, fixed: impl Fn(usize) -> bool) -> Names {
+        Names::neighbours(self.body, |port| &self.reads[port].1, |i| self.last_index(i), fixed)
+    }
+
     /// Prints the body at coordinates; `sizes` are those of [`Domain::sizes`].
     pub fn printer<'s>(
         &'s self,
@@ -82,14 +97,18 @@ impl Domain<'_> {
             coordinates,
             acc: None,
             leaves,
+            names: Names::single(),
         }
     }
 }
 
 /// Adds the launches of a nest.
 pub fn build(b: &mut Builder, work: &Work<'_>, nest: &Nest) -> Result<()> {
-    let domain = joined(work, nest);
     let body = &nest.body;
+    // Rows and columns are one where nothing sets them apart.
+    let folds = body.insts.iter().any(|inst| matches!(inst.op, InstOp::Fold(..)));
+    let apart = folds || body.stores.iter().any(|s| body.inst(s.reg).level != Level::Elem);
+    let domain = joined(work, nest, if apart { nest.rows.len() } else { 0 });
     let task = Task {
         stores: body.stores.clone(),
         checks: body.checks.iter().cloned().zip(work.failures.iter().copied()).collect(),
@@ -104,10 +123,9 @@ pub fn build(b: &mut Builder, work: &Work<'_>, nest: &Nest) -> Result<()> {
     }
 }
 
-/// The domain of a nest, with fewer dims where neighbours lie one stride apart in every port.
-fn joined<'a>(work: &Work<'_>, nest: &'a Nest) -> Domain<'a> {
+/// The domain of a nest, whose first `split` dims are rows, with fewer dims where neighbours lie one stride apart in every port.
+fn joined<'a>(work: &Work<'_>, nest: &'a Nest, split: usize) -> Domain<'a> {
     let sizes = [&nest.rows[..], &nest.cols].concat();
-    let split = nest.rows.len();
     let mut views: Vec<View> = work.reads.iter().chain(&work.writes).map(|p| p.1.clone()).collect();
     let mut indices: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
     for (i, inst) in nest.body.insts.iter().enumerate() {

@@ -1,18 +1,61 @@
 //! Row clusters: the lanes of a workgroup share a row, fold it as often as the body asks, and make its results.
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{FoldAxis, InstOp, Level, Reg};
+use graphc_ir::program::{FoldAxis, InstOp, Level, Reg, Store};
 
 use super::coordinates;
 use super::nest::{Domain, Task};
+use crate::caps::{Class, GpuCaps};
 use crate::code::Builder;
-use crate::wgsl::{FoldCode, Grid, Leaf, Shader, needed};
+use crate::place::VECTOR;
+use crate::wgsl::{FoldCode, Grid, Leaf, Names, Shader, needed};
 use crate::words::Word;
 
-/// Lanes that share a row, at most.
+/// Lanes that share a row where each goes along it in a loop, at most.
 const MAX_LANES: usize = 256;
 /// Lanes of a workgroup, at least: several short rows share one.
 const MIN_LANES: usize = 64;
+/// Elements of a row that a lane keeps, at most.
+const MAX_KEPT: usize = 16;
+/// Lanes that share a row before each takes more than one element or vector.
+const WARP: usize = 32;
+
+/// How the lanes of a workgroup share a row.
+struct Shares {
+    /// Elements that a lane computes at once.
+    vector: usize,
+    /// Lanes of a row.
+    width: usize,
+    /// How often a lane computes, if all that it loads and computes is kept from fold to fold; else it goes along the row
+    /// in a loop, again for each fold.
+    kept: Option<usize>,
+}
+
+impl Shares {
+    fn of(caps: &GpuCaps, cols: usize, vectors: bool) -> Shares {
+        let looping = Shares { vector: 1, width: cols.next_power_of_two().clamp(1, MAX_LANES), kept: None };
+        if caps.class == Class::Software || cols == 0 {
+            return looping;
+        }
+        let vector = if vectors { VECTOR } else { 1 };
+        let (units, most) = (cols / vector, MAX_KEPT / vector);
+        let lanes = caps.workgroup_lanes.min(1024);
+        let wanted = units.next_power_of_two().min(WARP.max(units.div_ceil(most).next_power_of_two()));
+        if wanted > lanes {
+            return Shares { vector, width: lanes.min(MAX_LANES), kept: None };
+        }
+        Shares { vector, width: wanted, kept: Some(units.div_ceil(wanted)) }
+    }
+}
+
+/// One of the times that a lane computes.
+#[derive(Clone)]
+struct Unit {
+    names: Names,
+    coordinates: Vec<String>,
+    /// The condition that there is such a column, if not always.
+    inside: Option<String>,
+}
 
 /// Adds the launch of a task that folds rows. The body's other folds, if any, are at hand.
 pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
@@ -20,8 +63,12 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     if rows == 0 {
         return Ok(());
     }
-    let body = domain.body;
-    let width = cols.next_power_of_two().clamp(1, MAX_LANES);
+    let (body, sizes) = (domain.body, domain.sizes());
+    let by_row = |i: usize| matches!(body.insts[i].level, Level::Row | Level::Scalar);
+    let narrow = |s: &Store| by_row(s.reg.index());
+    let vectors = task.downs.is_empty() && domain.takes_vectors(narrow);
+    let shares = Shares::of(b.caps(), cols, vectors);
+    let Shares { vector, width, kept } = shares;
     let lanes = width.max(MIN_LANES);
     let together = lanes / width;
     let mut shader = Shader::new(lanes, domain.commits);
@@ -38,6 +85,10 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     shader.line(format!("let row = min(place, {}u);", rows - 1));
     let row_at = coordinates(&mut shader, "r", "row", &domain.rows);
     let leaves = task.leaves(&mut shader, body)?;
+    let names = match vector {
+        1 => Names::single(),
+        _ => domain.neighbours(|i| by_row(i) || leaves.contains_key(&i)),
+    };
 
     let depth = depths(domain, &leaves);
     let roots: Vec<Reg> = task
@@ -52,22 +103,37 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     let folds: Vec<(usize, FoldCode)> =
         all.iter().filter(|i| !leaves.contains_key(i)).filter_map(|i| fold(*i)).collect();
     let passes = folds.iter().map(|(i, _)| depth[*i]).max().unwrap_or(0);
-    let sizes = domain.sizes();
-    let by_row = |i: usize| matches!(body.insts[i].level, Level::Row | Level::Scalar);
+    let printer_at = |at: &[String], names: Names| {
+        let mut printer = domain.printer(&sizes, [&row_at[..], at].concat(), &leaves);
+        printer.names = names;
+        printer
+    };
+    let units: Option<Vec<Unit>> = kept.map(|count| {
+        let of_unit = |e: usize| {
+            shader.line(format!("let p{e} = (slot + {}u) * {vector}u;", e * width));
+            // Lanes without a column go through the motions of the last one.
+            let partial = (e + 1) * width * vector > cols;
+            let inside = partial.then(|| format!("p{e} < {cols}u"));
+            let col = if partial { format!("min(p{e}, {}u)", cols - vector) } else { format!("p{e}") };
+            shader.line(format!("let col{e} = {col};"));
+            let coordinates = coordinates(&mut shader, &format!("c{e}_"), &format!("col{e}"), &domain.cols);
+            let apart = (0..body.insts.len()).map(|i| !by_row(i) && !leaves.contains_key(&i)).collect();
+            Unit { names: names.tagged(format!("e{e}"), apart), coordinates, inside }
+        };
+        (0..count).map(of_unit).collect()
+    });
+    let zeros = vec!["0".to_owned(); domain.cols.len()];
     let mut known = vec![false; body.insts.len()];
     let mut shared: Vec<Word> = Vec::new();
     for pass in 0..=passes {
-        // What does not change along the row comes before the loop.
+        // What does not change along the row comes before the columns.
         let ready: Vec<usize> = all
             .iter()
             .copied()
             .filter(|i| by_row(*i) && !known[*i] && depth[*i] <= pass)
             .filter(|i| folds.iter().all(|(fold, _)| fold != i))
             .collect();
-        let (leaf_rows, leaf_cols): (Vec<String>, Vec<String>) =
-            (row_at.clone(), vec!["0".to_owned(); domain.cols.len()]);
-        let outside = domain.printer(&sizes, [leaf_rows.clone(), leaf_cols].concat(), &leaves);
-        let text = outside.print(&mut shader, &ready)?;
+        let text = printer_at(&zeros, Names::single()).print(&mut shader, &ready)?;
         shader.main.push_str(&text);
         ready.iter().for_each(|i| known[*i] = true);
 
@@ -82,29 +148,51 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         } else {
             now.iter().map(|(i, _)| body.insts[*i].args[0]).collect()
         };
-        if !wanted.is_empty() {
-            shader.line(format!("for (var col = slot; col < {cols}u; col += {width}u) {{"));
-            let col_at = coordinates(&mut shader, "c", "col", &domain.cols);
-            let inside = domain.printer(&sizes, [leaf_rows, col_at].concat(), &leaves);
-            let insts = needed(body, wanted, &|i| known[i], &leaves);
-            let text = inside.print(&mut shader, &insts)?;
+        let insts = needed(body, wanted.iter().copied(), &|i| known[i], &leaves);
+        let compute = |shader: &mut Shader, unit: Unit| -> Result<()> {
+            let inside = printer_at(&unit.coordinates, unit.names);
+            let text = inside.print(shader, &insts)?;
             shader.main.push_str(&text);
             if last {
+                let also = |condition: &str| match &unit.inside {
+                    Some(inside) => format!("{condition} && {inside}"),
+                    None => condition.to_owned(),
+                };
                 for (check, failure) in task.checks.iter().filter(|c| !by_row(c.0.reg.index())) {
                     let fail = shader.fail(*failure);
-                    shader.line(format!("if (live && !v{}) {{ {fail} }}", check.reg.index()));
+                    let holds = inside.all(check.reg);
+                    shader.line(format!("if ({} && !({holds})) {{ {fail} }}", also("live")));
                 }
                 for store in task.stores.iter().filter(|s| !by_row(s.reg.index())) {
-                    let line = inside.store(&mut shader, store);
+                    let line = inside.store(shader, store);
                     let first = if body.inst(store.reg).level == Level::Col { "place == 0u" } else { "live" };
-                    shader.line(format!("if ({first}) {{ {line} }}"));
+                    shader.line(format!("if ({}) {{ {line} }}", also(first)));
                 }
-            } else {
-                for (i, code) in &now {
-                    let x = format!("v{}", body.insts[*i].args[0].index());
-                    shader.line(code.take(&format!("f{i}"), &x));
+                return Ok(());
+            }
+            let mut taken = String::new();
+            for (i, code) in &now {
+                for lane in 0..vector {
+                    let x = inside.names.of(body.insts[*i].args[0].index(), lane);
+                    taken.push_str(&code.take(&format!("f{i}"), &x));
                 }
             }
+            shader.line(match &unit.inside {
+                Some(inside) => format!("if ({inside}) {{ {taken} }}"),
+                None => taken,
+            });
+            Ok(())
+        };
+        if let (Some(units), false) = (&units, wanted.is_empty()) {
+            for unit in units {
+                compute(&mut shader, unit.clone())?;
+            }
+            insts.iter().for_each(|i| known[*i] = true);
+        } else if !wanted.is_empty() {
+            let (first, step) = (format!("slot * {vector}u"), width * vector);
+            shader.line(format!("for (var col = {first}; col < {cols}u; col += {step}u) {{"));
+            let coordinates = coordinates(&mut shader, "c", "col", &domain.cols);
+            compute(&mut shader, Unit { names: names.clone(), coordinates, inside: None })?;
             shader.line("}");
         }
         for (i, code) in &now {
@@ -119,8 +207,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
         let fail = shader.fail(*failure);
         shader.line(format!("if (live && slot == 0u && !v{}) {{ {fail} }}", check.reg.index()));
     }
-    let at = [row_at, vec!["0".to_owned(); domain.cols.len()]].concat();
-    let printer = domain.printer(&sizes, at, &leaves);
+    let printer = printer_at(&zeros, Names::single());
     for store in task.stores.iter().filter(|s| by_row(s.reg.index())) {
         let line = printer.store(&mut shader, store);
         let first = if body.inst(store.reg).level == Level::Scalar { "place == 0u" } else { "live" };
@@ -165,25 +252,36 @@ fn merge_lanes(shader: &mut Shader, code: FoldCode, i: usize, width: usize, shar
         });
         arrays.push((field, n));
     }
-    for (field, n) in &arrays {
-        shader.line(format!("w{n}[lane] = f{i}{field};"));
-    }
-    shader.line("workgroupBarrier();");
-    shader.line(format!("for (var half = {}u; half > 0u; half = half >> 1u) {{", width / 2));
-    shader.line("    if (slot < half) {");
-    let other = |field: &str| {
-        let n = arrays.iter().find(|(f, _)| *f == field).map_or(0, |(_, n)| *n);
-        format!("w{n}[lane + half]")
+    let put = |shader: &mut Shader| {
+        for (field, n) in &arrays {
+            shader.line(format!("w{n}[lane] = f{i}{field};"));
+        }
+        shader.line("workgroupBarrier();");
     };
-    shader.line(format!("        {}", code.merge(&format!("f{i}"), &other)));
-    for (field, n) in &arrays {
-        shader.line(format!("        w{n}[lane] = f{i}{field};"));
+    let merge = |shader: &mut Shader, from: &str, stride: usize, count: usize| {
+        let other = |field: &str| {
+            let n = arrays.iter().find(|(f, _)| *f == field).map_or(0, |(_, n)| *n);
+            format!("w{n}[{from} + j * {stride}u]")
+        };
+        let step = code.merge(&format!("f{i}"), &other);
+        shader.line(format!("for (var j = 1u; j < {count}u; j++) {{ {step} }}"));
+    };
+    // Some lanes merge the states of all, and every lane the results of those: few barriers, and no more work than a tree
+    // has steps.
+    put(shader);
+    let some = 1 << width.ilog2().div_ceil(2);
+    if some < width {
+        shader.line(format!("if (slot < {some}u) {{"));
+        merge(shader, "lane", some, width / some);
+        for (field, n) in &arrays {
+            shader.line(format!("w{n}[lane] = f{i}{field};"));
+        }
+        shader.line("}");
+        shader.line("workgroupBarrier();");
     }
-    shader.line("    }");
-    shader.line("    workgroupBarrier();");
-    shader.line("}");
     for (field, n) in &arrays {
         shader.line(format!("f{i}{field} = w{n}[lane - slot];"));
     }
+    merge(shader, "lane - slot", 1, some.min(width));
     shader.line("workgroupBarrier();");
 }

@@ -11,6 +11,8 @@ pub struct Tiles {
     pub each: [usize; 2],
     /// Steps of k that the invocations of a workgroup share copies of; `None` if each reads for itself.
     pub shared: Option<usize>,
+    /// Whether the next steps' copies are read from memory while these are summed, into copies of their own.
+    pub ahead: bool,
     /// Parts that k is cut into.
     pub cuts: usize,
 }
@@ -21,10 +23,18 @@ const MIN_CUT: usize = 256;
 /// Parts of k, at most.
 const MAX_CUTS: usize = 32;
 
-/// Padding of a row of shared copies, in words: neighbouring rows then fall on different banks.
-pub const PAD: usize = 1;
+/// Padding of a step of shared copies, in vectors of four steps each: what neighbouring invocations write then falls on
+/// different banks.
+pub const PAD: usize = 2;
 
 impl Tiles {
+    /// Those with shared copies, the largest first.
+    pub const SHARED: [Tiles; 4] = [LARGE, TALL, MIDDLE, SMALL];
+
+    const fn shared(block: [usize; 2], each: [usize; 2]) -> Tiles {
+        Tiles { block, each, shared: Some(16), ahead: false, cuts: 1 }
+    }
+
     /// Invocations of a workgroup.
     pub fn lanes(&self) -> usize {
         self.block[0] / self.each[0] * (self.block[1] / self.each[1])
@@ -32,7 +42,8 @@ impl Tiles {
 
     /// Bytes that they share.
     pub fn bytes(&self) -> usize {
-        self.shared.map_or(0, |k| k * (self.block[0] + self.block[1] + 2 * PAD) * 4)
+        let copies = 1 + usize::from(self.ahead);
+        self.shared.map_or(0, |k| copies * k * (self.block[0] + self.block[1] + 2 * PAD) * size_of::<f32>())
     }
 
     /// Workgroups for a product.
@@ -41,18 +52,28 @@ impl Tiles {
     }
 }
 
-const REGISTERS: Tiles = Tiles { block: [32, 32], each: [4, 4], shared: None, cuts: 1 };
-const LARGE: Tiles = Tiles { block: [128, 128], each: [8, 8], shared: Some(16), cuts: 1 };
-const MIDDLE: Tiles = Tiles { block: [64, 64], each: [4, 4], shared: Some(16), cuts: 1 };
-const SMALL: Tiles = Tiles { block: [32, 32], each: [2, 2], shared: Some(16), cuts: 1 };
+const REGISTERS: Tiles = Tiles { block: [32, 32], each: [4, 4], shared: None, ahead: false, cuts: 1 };
+const LARGE: Tiles = Tiles::shared([128, 128], [8, 8]);
+const TALL: Tiles = Tiles::shared([128, 64], [8, 8]);
+const MIDDLE: Tiles = Tiles::shared([64, 64], [8, 4]);
+const SMALL: Tiles = Tiles::shared([32, 32], [4, 4]);
 
 /// The tiles of a batch of products of `[count, m, n, k]`: the largest that still make enough workgroups for the kind
 /// of adapter, and cuts of a long k where even the smallest do not.
 pub fn choose(caps: &GpuCaps, [count, m, n, k]: [usize; 4]) -> Tiles {
+    if let Some(tiles) = caps.tiles {
+        return tiles;
+    }
     let candidates: &[Tiles] = match caps.class {
         Class::Software => return REGISTERS,
         Class::Portable => &[MIDDLE, SMALL],
-        Class::Nvidia => &[LARGE, MIDDLE, SMALL],
+        Class::Nvidia => {
+            if n <= TALL.block[1] {
+                &[TALL, MIDDLE, SMALL]
+            } else {
+                &[LARGE, MIDDLE, SMALL]
+            }
+        }
     };
     let busy = caps.busy;
     let groups = |t: &Tiles| count * t.blocks(m, n)[0] * t.blocks(m, n)[1];

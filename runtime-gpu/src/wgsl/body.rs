@@ -1,4 +1,4 @@
-//! Bodies: one `let` an instruction.
+//! Bodies: one `let` an instruction and element.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::program::{Body, Inst, InstOp, Reg, Store, View};
 use graphc_ir::scalar::{Class, ScalarFn};
 
-use super::{Shader, literal};
-use crate::place::{Place, guard};
+use super::{Names, Shader, literal};
+use crate::place::{Place, VECTOR, guard};
 use crate::words::Word;
 
 /// An instruction whose value is at hand: an expression for it.
@@ -28,10 +28,12 @@ pub struct Printer<'a> {
     pub sizes: &'a [usize],
     /// Coordinates of the dims, `i32` expressions.
     pub coordinates: Vec<String>,
-    /// What the kernel made, for [`InstOp::Acc`].
+    /// What the kernel made, for [`InstOp::Acc`]: a word, or a vector of them.
     pub acc: Option<&'a str>,
     /// Values that come from elsewhere.
     pub leaves: &'a Leaf,
+    /// What variables are called.
+    pub names: Names,
 }
 
 /// The instructions that some registers depend on and that are neither leaves nor known, in order.
@@ -55,17 +57,26 @@ pub fn needed(
     (0..wanted.len()).filter(|i| wanted[*i]).collect()
 }
 
+/// The elements of a vector.
+const FIELDS: [&str; VECTOR] = ["x", "y", "z", "w"];
+
 impl Printer<'_> {
-    /// Prints instructions, each as the variable `v` with its number.
+    /// Prints instructions, each as the variables of its value.
     ///
     /// # Errors
     /// When a value does not fit a word.
     pub fn print(&self, shader: &mut Shader, insts: &[usize]) -> Result<String> {
         let mut text = String::new();
         for i in insts {
-            let line = match self.leaves.get(i) {
-                Some(leaf) => format!("let v{i} = {leaf};"),
-                None => self.inst(shader, *i)?,
+            let line = match (self.leaves.get(i), &self.body.insts[*i].op) {
+                (Some(leaf), _) => format!("let {} = {leaf};", self.names.of(*i, 0)),
+                (None, InstOp::Load(port)) => self.load(shader, *i, *port)?,
+                (None, _) => {
+                    let lanes = 0..self.names.lanes(*i);
+                    let of =
+                        |lane| Ok(format!("let {} = {};", self.names.of(*i, lane), self.value(*i, lane)?));
+                    lanes.map(of).collect::<Result<Vec<String>>>()?.join(" ")
+                }
             };
             text.push_str(&format!("    {line}\n"));
         }
@@ -75,60 +86,96 @@ impl Printer<'_> {
     /// Prints the store of a register that was printed.
     pub fn store(&self, shader: &mut Shader, store: &Store) -> String {
         let (place, view) = &self.writes[store.write];
-        let array = shader.bind(place, true);
         let element = place.element(view, &self.coordinates);
-        let value = format!("v{}", store.reg.index());
-        format!("{array}[{element}] = {};", stored(place.dtype, &value))
+        let value = |lane| stored(place.dtype, &self.names.of(store.reg.index(), lane));
+        if self.names.width() == 1 || view.strides.last() == Some(&0) {
+            let array = shader.bind(place, true);
+            return format!("{array}[{element}] = {};", value(0));
+        }
+        let array = shader.bind_vectors(place, true);
+        let lanes = self.names.lanes(store.reg.index());
+        let values = (0..lanes).map(value).collect::<Vec<_>>().join(", ");
+        let word = Word::of(place.dtype).unwrap_or(Word::U32).name();
+        format!("{array}[({element}) >> 2u] = vec{VECTOR}<{word}>({values});")
     }
 
-    fn inst(&self, shader: &mut Shader, i: usize) -> Result<String> {
+    /// The condition that a register is true for all elements.
+    pub fn all(&self, reg: Reg) -> String {
+        let lanes = 0..self.names.lanes(reg.index());
+        lanes.map(|lane| self.names.of(reg.index(), lane)).collect::<Vec<_>>().join(" && ")
+    }
+
+    /// The coordinates of one of the elements.
+    fn at(&self, lane: usize) -> Vec<String> {
+        let mut at = self.coordinates.clone();
+        if lane > 0
+            && let Some(last) = at.last_mut()
+        {
+            *last = format!("({last} + {lane})");
+        }
+        at
+    }
+
+    /// The expression of a value other than a load.
+    fn value(&self, i: usize, lane: usize) -> Result<String> {
         let inst = &self.body.insts[i];
-        let args: Vec<String> = inst.args.iter().map(|r| format!("v{}", r.index())).collect();
-        let value = match &inst.op {
-            InstOp::Load(port) => return self.load(shader, i, *port),
-            InstOp::Acc => self.acc.ok_or_else(|| Error::new("a nest has no accumulator"))?.to_owned(),
+        let args: Vec<String> = inst.args.iter().map(|r| self.names.of(r.index(), lane)).collect();
+        Ok(match &inst.op {
+            InstOp::Acc => {
+                let acc = self.acc.ok_or_else(|| Error::new("a nest has no accumulator"))?;
+                if self.names.width() == 1 { acc.to_owned() } else { format!("{acc}.{}", FIELDS[lane]) }
+            }
             InstOp::Const(value) => literal(*value, inst.dtype)?,
             InstOp::Fn(f) => self.function(*f, inst, &args)?,
             InstOp::Cast => cast(self.body.inst(inst.args[0]).dtype, inst.dtype, &args[0]),
             InstOp::Index(strides) => {
-                let own: Vec<i64>;
-                let strides = match self.indices.get(&i) {
-                    Some(strides) => strides,
-                    None => {
-                        own = strides.clone();
-                        &own
-                    }
-                };
-                let terms: Vec<String> = strides
-                    .iter()
-                    .zip(&self.coordinates)
-                    .filter(|(stride, _)| **stride != 0)
-                    .map(|(stride, c)| format!("{c} * {stride}"))
-                    .collect();
+                let strides = self.indices.get(&i).unwrap_or(strides);
+                let at = self.at(lane);
+                let terms = strides.iter().zip(&at).filter(|(stride, _)| **stride != 0);
+                let terms: Vec<String> = terms.map(|(stride, c)| format!("{c} * {stride}")).collect();
                 if terms.is_empty() { "0".into() } else { terms.join(" + ") }
             }
             InstOp::RandomBits => format!("gc_threefry({}, {}, u32({}))", args[0], args[1], args[2]),
+            InstOp::Load(_) => return Err(Error::new("a load is no expression")),
             InstOp::Fold(..) => return Err(Error::new("a fold came where no fold is computed")),
-        };
-        Ok(format!("let v{i} = {value};"))
+        })
     }
 
     fn load(&self, shader: &mut Shader, i: usize, port: usize) -> Result<String> {
         let (place, view) = &self.reads[port];
+        let lanes = self.names.lanes(i);
+        let fill = view.guard.as_ref().map(|g| literal(g.fill, place.dtype)).transpose()?;
+        let fill = fill.unwrap_or_default();
+        let word = |x: String| if place.dtype == DType::Bool { format!("({x} != 0u)") } else { x };
+        if lanes > 1 && place.in_vectors(view, self.sizes.len() - 1, self.sizes) {
+            let array = shader.bind_vectors(place, false);
+            let vector = format!("{array}[({}) >> 2u]", place.element(view, &self.coordinates));
+            let names: Vec<String> = (0..lanes).map(|lane| self.names.of(i, lane)).collect();
+            let take = |l: usize| format!("{} = {};", names[l], word(format!("q.{}", FIELDS[l])));
+            return Ok(match guard(view, &self.coordinates, self.sizes) {
+                None => {
+                    let q = format!("q{}", &names[0][1..]);
+                    let fields = (0..lanes)
+                        .map(|l| format!(" let {} = {};", names[l], word(format!("{q}.{}", FIELDS[l]))));
+                    format!("let {q} = {vector};{}", fields.collect::<String>())
+                }
+                Some(inside) => {
+                    let declared: String = names.iter().map(|n| format!("var {n} = {fill}; ")).collect();
+                    let taken: Vec<String> = (0..lanes).map(take).collect();
+                    format!("{declared}if ({inside}) {{ let q = {vector}; {} }}", taken.join(" "))
+                }
+            });
+        }
         let array = shader.bind(place, false);
-        let element = place.element(view, &self.coordinates);
-        let value = |element: &str| {
-            let x = format!("{array}[{element}]");
-            if place.dtype == DType::Bool { format!("({x} != 0u)") } else { x }
-        };
-        Ok(match guard(view, &self.coordinates, self.sizes) {
-            None => format!("let v{i} = {};", value(&element)),
-            Some(inside) => {
-                let fill = view.guard.as_ref().map(|g| literal(g.fill, place.dtype)).transpose()?;
-                let fill = fill.unwrap_or_default();
-                format!("var v{i} = {fill}; if ({inside}) {{ v{i} = {}; }}", value(&element))
+        let one = |lane: usize| {
+            let (name, at) = (self.names.of(i, lane), self.at(lane));
+            let value = word(format!("{array}[{}]", place.element(view, &at)));
+            match guard(view, &at, self.sizes) {
+                None => format!("let {name} = {value};"),
+                Some(inside) => format!("var {name} = {fill}; if ({inside}) {{ {name} = {value}; }}"),
             }
-        })
+        };
+        Ok((0..lanes).map(one).collect::<Vec<_>>().join(" "))
     }
 
     fn function(&self, f: ScalarFn, inst: &Inst, args: &[String]) -> Result<String> {

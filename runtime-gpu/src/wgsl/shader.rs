@@ -1,7 +1,7 @@
 //! A shader under construction: what it binds, its functions, and its text.
 
 use super::prelude::with_prelude;
-use crate::place::{Mem, Place};
+use crate::place::{Mem, Place, VECTOR};
 use crate::words::Word;
 
 /// Workgroups along each axis of a dispatch, at most.
@@ -37,10 +37,20 @@ pub struct ShaderText {
     pub bare: bool,
 }
 
+/// A memory as a shader sees it.
+#[derive(Debug)]
+struct Binding {
+    mem: Mem,
+    word: Word,
+    /// Whether its elements are vectors of words.
+    vectors: bool,
+    written: bool,
+}
+
 /// A shader under construction.
 #[derive(Debug, Default)]
 pub struct Shader {
-    bindings: Vec<(Mem, Word, bool)>,
+    bindings: Vec<Binding>,
     /// Functions and variables before the entry point.
     pub head: String,
     /// Statements of the entry point.
@@ -63,16 +73,25 @@ impl Shader {
         Shader { lanes, commits, ..Shader::default() }
     }
 
-    /// The name of the array that a memory is bound as.
+    /// The name of the array of words that a memory is bound as.
     pub fn bind(&mut self, place: &Place, writes: bool) -> String {
+        self.bind_as(place, false, writes)
+    }
+
+    /// The name of the array of vectors of words that a memory is bound as. What is written is bound in one way alone.
+    pub fn bind_vectors(&mut self, place: &Place, writes: bool) -> String {
+        self.bind_as(place, true, writes)
+    }
+
+    fn bind_as(&mut self, place: &Place, vectors: bool, writes: bool) -> String {
         // Types without a word were refused before.
         let word = Word::of(place.dtype).unwrap_or(Word::U32);
-        let found = self.bindings.iter().position(|(mem, ..)| *mem == place.mem);
+        let found = self.bindings.iter().position(|b| b.mem == place.mem && b.vectors == vectors);
         let index = found.unwrap_or_else(|| {
-            self.bindings.push((place.mem, word, false));
+            self.bindings.push(Binding { mem: place.mem, word, vectors, written: false });
             self.bindings.len() - 1
         });
-        self.bindings[index].2 |= writes;
+        self.bindings[index].written |= writes;
         format!("b{index}")
     }
 
@@ -117,12 +136,12 @@ impl Shader {
         } else if self.commits {
             text.push_str("@group(0) @binding(1) var<uniform> failure: vec4<u32>;\n");
         }
-        for (i, (_, word, written)) in self.bindings.iter().enumerate() {
-            let access = if *written { "read_write" } else { "read" };
-            let number = i + 2;
+        for (i, binding) in self.bindings.iter().enumerate() {
+            let access = if binding.written { "read_write" } else { "read" };
+            let (number, word) = (i + 2, binding.word.name());
+            let element = if binding.vectors { format!("vec{VECTOR}<{word}>") } else { word.to_owned() };
             text.push_str(&format!(
-                "@group(0) @binding({number}) var<storage, {access}> b{i}: array<{}>;\n",
-                word.name()
+                "@group(0) @binding({number}) var<storage, {access}> b{i}: array<{element}>;\n"
             ));
         }
         text.push_str(&self.head);
@@ -136,10 +155,10 @@ impl Shader {
         }
         text.push_str(&self.main);
         text.push_str("}\n");
-        let written = self.bindings.iter().map(|b| b.2).collect();
+        let written = self.bindings.iter().map(|b| b.written).collect();
         let commits = self.commits && !self.fails;
         let text =
             ShaderText { text: with_prelude(&text), written, fails: self.fails, commits, bare: self.bare };
-        (text, self.bindings.into_iter().map(|b| b.0).collect())
+        (text, self.bindings.into_iter().map(|b| b.mem).collect())
     }
 }

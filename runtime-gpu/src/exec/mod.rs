@@ -1,7 +1,7 @@
 //! Runs code: pipelines and bind groups are made once, a run encodes dispatches.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+mod pipelines;
+mod timing;
 
 use graphc_ir::DType;
 use thiserror::Error;
@@ -9,9 +9,9 @@ use thiserror::Error;
 use crate::code::{Code, ENV, FAILURE, Home, Item, Launch, MemoryDecl};
 use crate::device::{DeviceMemory, Gpu, GpuError};
 use crate::place::Mem;
-use crate::unchecked;
-use crate::wgsl::ShaderText;
 use crate::words::{from_words, to_words};
+
+use pipelines::Pipelines;
 
 /// No failure yet.
 const NONE: u32 = u32::MAX;
@@ -55,6 +55,8 @@ pub struct Executable {
 #[derive(Debug)]
 struct Prepared {
     pipeline: usize,
+    /// The step of the Program that it belongs to.
+    step: usize,
     group: wgpu::BindGroup,
     grid: [u32; 2],
 }
@@ -181,20 +183,6 @@ impl Executable {
         Ok(())
     }
 
-    /// The time that encoding the dispatches of one run takes, which the device never gets.
-    pub fn encoding_time(&self) -> Duration {
-        let started = Instant::now();
-        let mut encoder =
-            self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut current = usize::MAX;
-            Run { executable: self, encoder: None }.encode(&self.items, &mut pass, &mut current);
-        }
-        drop(encoder.finish());
-        started.elapsed()
-    }
-
     /// Runs the Program and reads outputs: for each its number, its type, and the bytes of its elements.
     ///
     /// # Errors
@@ -264,7 +252,7 @@ impl Run<'_> {
                 {
                     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                     let mut current = usize::MAX;
-                    self.encode(&rest[..asks], &mut pass, &mut current);
+                    self.encode(&rest[..asks], &mut pass, &mut current, &mut |_, _| {});
                 }
                 self.encoder = Some(encoder);
                 rest = &rest[asks..];
@@ -294,7 +282,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn encode(&self, steps: &[Step], pass: &mut wgpu::ComputePass<'_>, current: &mut usize) {
+    /// Encodes what is known before the run; `after` is called after each dispatch, with its step of the Program.
+    fn encode(
+        &self,
+        steps: &[Step],
+        pass: &mut wgpu::ComputePass<'_>,
+        current: &mut usize,
+        after: &mut dyn FnMut(&mut wgpu::ComputePass<'_>, usize),
+    ) {
         for step in steps {
             match step {
                 Step::Launch(launch) => {
@@ -305,8 +300,11 @@ impl Run<'_> {
                     }
                     pass.set_bind_group(0, &launch.group, &[]);
                     pass.dispatch_workgroups(launch.grid[0], launch.grid[1], 1);
+                    after(pass, launch.step);
                 }
-                Step::Repeat(length, steps) => (0..*length).for_each(|_| self.encode(steps, pass, current)),
+                Step::Repeat(length, steps) => {
+                    (0..*length).for_each(|_| self.encode(steps, pass, current, after))
+                }
                 Step::While(..) | Step::Branch(..) => {}
             }
         }
@@ -381,117 +379,8 @@ fn bind(
         entries.push(whole(1, FAILURE));
     }
     entries.extend(launch.bindings.iter().zip(2..).map(|(mem, binding)| whole(binding, *mem)));
-    let layout = &pipelines.layouts[pipelines.layout_of[launch.shader]];
+    let layout = pipelines.layout(launch.shader);
     let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
     let group = gpu.guarded("the arrays of a shader", || gpu.device().create_bind_group(&descriptor))?;
-    Ok(Prepared { pipeline: launch.shader, group, grid: launch.grid.groups })
-}
-
-/// Compiled shaders.
-#[derive(Debug)]
-struct Pipelines {
-    pipelines: Vec<wgpu::ComputePipeline>,
-    layouts: Vec<wgpu::BindGroupLayout>,
-    layout_of: Vec<usize>,
-}
-
-impl Pipelines {
-    fn new(gpu: &Gpu, shaders: &[ShaderText]) -> Result<Pipelines, GpuError> {
-        let mut made = Pipelines { pipelines: Vec::new(), layouts: Vec::new(), layout_of: Vec::new() };
-        let mut known: HashMap<(Vec<bool>, bool, bool, bool), usize> = HashMap::new();
-        for shader in shaders {
-            let key = (shader.written.clone(), shader.fails, shader.commits, shader.bare);
-            let number = match known.get(&key) {
-                Some(number) => *number,
-                None => {
-                    made.layouts.push(layout(gpu, shader)?);
-                    known.insert(key, made.layouts.len() - 1);
-                    made.layouts.len() - 1
-                }
-            };
-            made.layout_of.push(number);
-        }
-        // Drivers take their time, and several threads at once.
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let share = shaders.len().div_ceil(threads).max(1);
-        let parts: Vec<Result<Vec<wgpu::ComputePipeline>, GpuError>> = std::thread::scope(|scope| {
-            let layouts = made.layout_of.chunks(share);
-            let part = |(shaders, numbers): (&'_ [ShaderText], &'_ [usize])| {
-                let of =
-                    |(shader, number): (&ShaderText, &usize)| pipeline(gpu, shader, &made.layouts[*number]);
-                shaders.iter().zip(numbers).map(of).collect::<Result<Vec<_>, _>>()
-            };
-            let running: Vec<_> =
-                shaders.chunks(share).zip(layouts).map(|chunk| scope.spawn(move || part(chunk))).collect();
-            let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|_| {
-                    Err(GpuError::Refused {
-                        what: "a shader".into(),
-                        message: "its compilation panicked".into(),
-                    })
-                })
-            };
-            running.into_iter().map(joined).collect()
-        });
-        for part in parts {
-            made.pipelines.extend(part?);
-        }
-        Ok(made)
-    }
-}
-
-fn pipeline(
-    gpu: &Gpu,
-    shader: &ShaderText,
-    group: &wgpu::BindGroupLayout,
-) -> Result<wgpu::ComputePipeline, GpuError> {
-    let compiled = gpu.guarded("a shader", || {
-        let device = gpu.device();
-        let module = unchecked::module(device, &shader.text);
-        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(group)],
-            immediate_size: 0,
-        });
-        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..wgpu::PipelineCompilationOptions::default()
-            },
-            cache: None,
-        })
-    });
-    compiled.map_err(|e| match e {
-        GpuError::Refused { what, message } => {
-            GpuError::Refused { what, message: format!("{message}\n{}", shader.text) }
-        }
-        other => other,
-    })
-}
-
-fn layout(gpu: &Gpu, shader: &ShaderText) -> Result<wgpu::BindGroupLayout, GpuError> {
-    let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    let mut entries = Vec::new();
-    if !shader.bare {
-        entries.push(entry(0, wgpu::BufferBindingType::Uniform));
-    }
-    if shader.fails {
-        entries.push(entry(1, wgpu::BufferBindingType::Storage { read_only: false }));
-    } else if shader.commits {
-        entries.push(entry(1, wgpu::BufferBindingType::Uniform));
-    }
-    for (written, binding) in shader.written.iter().zip(2..) {
-        entries.push(entry(binding, wgpu::BufferBindingType::Storage { read_only: !written }));
-    }
-    let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
-    gpu.guarded("a layout of bindings", || gpu.device().create_bind_group_layout(&descriptor))
+    Ok(Prepared { pipeline: launch.shader, step: launch.step, group, grid: launch.grid.groups })
 }

@@ -1,0 +1,223 @@
+//! Sums of products over shared tiles: a workgroup copies a slab of both operands, and each invocation sums its rows and
+//! columns from the copies. Where an operand's elements are is the caller's to say, so that products of matrices and
+//! convolutions are one kernel.
+
+mod side;
+
+use graphc_ir::DType;
+use graphc_ir::error::Result;
+
+use super::tiles::Tiles;
+use super::{Epilogue, LANES, Work, one_each};
+use crate::code::Builder;
+use crate::place::{Place, VECTOR};
+use crate::wgsl::{Grid, Shader};
+
+use side::Copies;
+pub use side::Side;
+
+/// A batch of sums `y[row, col] = sum over k of a[row, k] * b[k, col]`, and what becomes of them.
+pub struct Sums<'a> {
+    pub work: &'a Work<'a>,
+    pub epilogue: Epilogue<'a>,
+    /// Members of the batch, rows, columns, and steps of k.
+    pub shape: [usize; 4],
+    /// A, then B.
+    pub sides: [Side<'a>; 2],
+    /// Declares what both sides need, once; the member of the batch is `product`.
+    pub prepare: &'a dyn Fn(&mut Shader),
+    /// Declares what it needs, and gives the result's coordinates for `product`, `row` and `col`.
+    pub result: &'a dyn Fn(&mut Shader) -> Vec<String>,
+}
+
+impl Sums<'_> {
+    /// Whether invocations have groups of four neighbouring columns, and the epilogue can take them.
+    fn in_vectors(&self) -> bool {
+        !self.sides[1].k_first && self.epilogue.takes_vectors(self.work)
+    }
+}
+
+/// Invocations of a warp, down and across: what they load from the copies are few different vectors then.
+const WARP: [usize; 2] = [4, 8];
+
+/// Adds the launches.
+pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
+    let [count, m, n, k] = sums.shape;
+    let ([block_m, block_n], [each_m, each_n]) = (tiles.block, tiles.each);
+    let (depth, lanes) = (tiles.shared.unwrap_or(VECTOR), tiles.lanes());
+    let (threads_m, threads_n) = (block_m / each_m, block_n / each_n);
+    let [down, across] = tiles.blocks(m, n);
+    let vectors = sums.in_vectors();
+    let parts = (tiles.cuts > 1).then(|| Place::whole(b.scratch(tiles.cuts * count * m * n), DType::F32));
+    let mut shader = Shader::new(lanes, sums.work.commits);
+    let groups = across * down * count * tiles.cuts;
+    let grid = Grid::of(groups);
+    if parts.is_none() {
+        write_finish(&mut shader, sums, vectors)?;
+    }
+    let copies = [0, 1].map(|side| Copies::new(sums, side, tiles));
+    let halves = 1 + usize::from(tiles.ahead);
+    for (name, copies) in ["sa", "sb"].iter().zip(&copies) {
+        let vectors = halves * copies.vectors();
+        shader.head.push_str(&format!("var<workgroup> {name}: array<vec4<f32>, {vectors}>;\n"));
+    }
+    shader.line(format!("let block = {};", Shader::group(grid)));
+    if grid.groups[1] > 1 {
+        // Whole workgroups, so that barriers stay uniform.
+        shader.line(format!("if (block >= {groups}u) {{ return; }}"));
+    }
+    shader.line(format!("let cut = block / {}u;", across * down * count));
+    shader.line(format!("let product = block / {}u % {count}u;", across * down));
+    shader.line(format!("let row0 = i32(block / {across}u % {down}u) * {block_m};"));
+    shader.line(format!("let col0 = i32(block % {across}u) * {block_n};"));
+    let (ty, tx) = if threads_n.is_multiple_of(WARP[1]) && threads_m.is_multiple_of(WARP[0]) {
+        let (warp, warps) = (WARP[0] * WARP[1], threads_n / WARP[1]);
+        (
+            format!("lane / {warp}u / {warps}u * {}u + lane % {warp}u / {}u", WARP[0], WARP[1]),
+            format!("lane / {warp}u % {warps}u * {}u + lane % {}u", WARP[1], WARP[1]),
+        )
+    } else {
+        (format!("lane / {threads_n}u"), format!("lane % {threads_n}u"))
+    };
+    shader.line(format!("let ty = i32({ty});"));
+    shader.line(format!("let tx = i32({tx});"));
+    for i in 0..each_m {
+        for j in 0..each_n {
+            shader.line(format!("var c{i}_{j} = 0.0f;"));
+        }
+    }
+    let share = k.div_ceil(tiles.cuts).next_multiple_of(depth);
+    shader.line(format!("let first = i32(cut) * {share};"));
+    shader.line(format!("let end = min(first + {share}, {k});"));
+    (sums.prepare)(&mut shader);
+    let outer = [0, 1].map(|side| copies[side].declare(&mut shader));
+    let read = |shader: &mut Shader, k: &str| {
+        for (copies, outer) in copies.iter().zip(&outer) {
+            copies.read(shader, sums, outer, k);
+        }
+    };
+    copies.iter().for_each(|copies| copies.variables(&mut shader));
+    let bases = |half: &str| [0, 1].map(|side| format!("{half} * {} + ", copies[side].vectors()));
+    let put = |shader: &mut Shader, bases: &[String; 2]| {
+        copies.iter().zip(bases).for_each(|(copies, base)| copies.put(shader, base));
+    };
+    let whole = [String::new(), String::new()];
+    if tiles.ahead {
+        shader.line("var half = 0;");
+        shader.line("{");
+        read(&mut shader, "first");
+        put(&mut shader, &whole);
+        shader.line("}");
+        shader.line("workgroupBarrier();");
+        shader.line(format!("for (var k0 = first; k0 < end; k0 += {depth}) {{"));
+        shader.line(format!("if (k0 + {depth} < end) {{ let next = k0 + {depth};"));
+        read(&mut shader, "next");
+        shader.line("}");
+        multiply(&mut shader, &copies, &bases("half"), tiles);
+        shader.line("half = 1 - half;");
+        shader.line(format!("if (k0 + {depth} < end) {{"));
+        put(&mut shader, &bases("half"));
+        shader.line("}");
+        shader.line("workgroupBarrier();");
+        shader.line("}");
+    } else {
+        shader.line(format!("for (var k0 = first; k0 < end; k0 += {depth}) {{"));
+        read(&mut shader, "k0");
+        put(&mut shader, &whole);
+        shader.line("workgroupBarrier();");
+        multiply(&mut shader, &copies, &whole, tiles);
+        shader.line("workgroupBarrier();");
+        shader.line("}");
+    }
+    let total = count * m * n;
+    let wide = if vectors { VECTOR } else { 1 };
+    for i in 0..each_m {
+        for j in (0..each_n).step_by(wide) {
+            let r = format!("(row0 + {})", copies[0].place(i, "ty", threads_m));
+            let c = format!("(col0 + {})", copies[1].place(j, "tx", threads_n));
+            let sums: Vec<String> = (j..j + wide).map(|j| format!("c{i}_{j}")).collect();
+            let sum = if vectors { format!("vec4<f32>({})", sums.join(", ")) } else { sums[0].clone() };
+            let done = match &parts {
+                None => format!("finish({sum}, product, {r}, {c});"),
+                Some(parts) => {
+                    let at =
+                        parts.dense(&format!("i32(cut) * {total} + (i32(product) * {m} + {r}) * {n} + {c}"));
+                    match vectors {
+                        true => format!("{}[({at}) >> 2u] = {sum};", shader.bind_vectors(parts, true)),
+                        false => format!("{}[{at}] = {sum};", shader.bind(parts, true)),
+                    }
+                }
+            };
+            let mut inside = Vec::new();
+            if !m.is_multiple_of(block_m) {
+                inside.push(format!("{r} < {m}"));
+            }
+            if !n.is_multiple_of(block_n) {
+                inside.push(format!("{c} < {n}"));
+            }
+            shader.line(match inside.is_empty() {
+                true => done,
+                false => format!("if ({}) {{ {done} }}", inside.join(" && ")),
+            });
+        }
+    }
+    b.launch(shader, grid);
+    match parts {
+        Some(parts) => add_parts(b, sums, &parts, tiles.cuts, vectors),
+        None => Ok(()),
+    }
+}
+
+/// Adds the products of a slab to the sums.
+fn multiply(shader: &mut Shader, [a, b]: &[Copies<'_>; 2], bases: &[String; 2], tiles: &Tiles) {
+    let [each_m, each_n] = tiles.each;
+    let (threads_m, threads_n) = (tiles.block[0] / each_m, tiles.block[1] / each_n);
+    let depth = tiles.shared.unwrap_or(VECTOR);
+    shader.line(format!("for (var kk = 0; kk < {}; kk++) {{", depth / VECTOR));
+    a.load(shader, &bases[0], "ty", threads_m, each_m);
+    b.load(shader, &bases[1], "tx", threads_n, each_n);
+    for s in 0..VECTOR {
+        for i in 0..each_m {
+            for j in 0..each_n {
+                let (x, y) = (a.loaded(i, s), b.loaded(j, s));
+                shader.line(format!("c{i}_{j} = fma({x}, {y}, c{i}_{j});"));
+            }
+        }
+    }
+    shader.line("}");
+}
+
+/// Adds the parts of all cuts in order, and finishes the sums.
+fn add_parts(b: &mut Builder, sums: &Sums<'_>, parts: &Place, cuts: usize, vectors: bool) -> Result<()> {
+    let [count, m, n, _] = sums.shape;
+    let total = count * m * n;
+    let width = if vectors { VECTOR } else { 1 };
+    let mut shader = Shader::new(LANES, sums.work.commits);
+    write_finish(&mut shader, sums, vectors)?;
+    let grid = one_each(&mut shader, total / width);
+    let at = parts.dense(&format!("cut * {total} + i32(i * {width}u)"));
+    let (array, zero, at) = match vectors {
+        true => (shader.bind_vectors(parts, false), "vec4<f32>()", format!("({at}) >> 2u")),
+        false => (shader.bind(parts, false), "0.0f", at),
+    };
+    shader.line(format!("var sum = {zero};"));
+    shader.line(format!("for (var cut = 0; cut < {cuts}; cut++) {{ sum = sum + {array}[{at}]; }}"));
+    let units = n / width;
+    shader.line(format!(
+        "finish(sum, i / {}u, i32(i / {units}u % {m}u), i32(i % {units}u * {width}u));",
+        m * units
+    ));
+    b.launch(shader, grid);
+    Ok(())
+}
+
+/// Writes a function that finds a sum's coordinates and hands it to the epilogue, or four neighbours' if asked.
+fn write_finish(shader: &mut Shader, sums: &Sums<'_>, vectors: bool) -> Result<()> {
+    sums.epilogue.write_as(shader, sums.work, vectors)?;
+    let sum = if vectors { "vec4<f32>" } else { "f32" };
+    shader.function(&format!("fn finish(sum: {sum}, product: u32, row: i32, col: i32)"), |shader| {
+        let at = (sums.result)(shader);
+        shader.line(sums.epilogue.call("sum", &at));
+    });
+    Ok(())
+}

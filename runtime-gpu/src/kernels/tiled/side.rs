@@ -1,0 +1,217 @@
+//! An operand of sums over shared tiles: how its slabs come from memory, and how they lie among the copies.
+//!
+//! Copies are vectors of four words in the operand's own orientation, so that no orientation needs a transpose: four steps
+//! of k of one row or column where neighbouring steps are neighbours in memory, and four rows or columns of one step
+//! elsewhere.
+
+use super::Sums;
+use crate::kernels::tiles::{PAD, Tiles};
+use crate::place::VECTOR;
+use crate::wgsl::Shader;
+
+/// Coordinates that were declared.
+pub type Names = Vec<String>;
+
+/// An operand.
+pub struct Side<'a> {
+    /// Its read port.
+    pub port: usize,
+    /// Whether neighbouring steps of k are neighbours in memory, rather than neighbouring rows or columns.
+    pub k_first: bool,
+    /// Whether four neighbours, from a multiple of four on, are one vector in memory.
+    pub vectors: bool,
+    /// Declares what a row or column has to do with the place of its elements, given its number and what the names of
+    /// variables end in.
+    pub outer: &'a dyn Fn(&mut Shader, &str, &str) -> Names,
+    /// The same for a step of k.
+    pub step: &'a dyn Fn(&mut Shader, &str, &str) -> Names,
+    /// The number of the element of a row or column and a step, and the condition that there is one; it counts as zero
+    /// elsewhere. May declare more.
+    pub element: &'a dyn Fn(&mut Shader, &[String], &[String], &str) -> (Option<String>, String),
+}
+
+/// The copies of one operand: `width` rows or columns by `depth` steps.
+pub struct Copies<'a> {
+    side: &'a Side<'a>,
+    /// `a` or `b`.
+    name: &'static str,
+    /// The variable of the first row or column of the block.
+    first: &'static str,
+    width: usize,
+    depth: usize,
+    lanes: usize,
+    /// Whether rows or columns, and steps, end within a block.
+    ragged: [bool; 2],
+    /// The operand's rows or columns.
+    size: usize,
+}
+
+impl<'a> Copies<'a> {
+    /// The copies of A or B.
+    pub fn new(sums: &'a Sums<'_>, side: usize, tiles: &Tiles) -> Copies<'a> {
+        let (size, width) = (sums.shape[1 + side], tiles.block[side]);
+        let depth = tiles.shared.unwrap_or(VECTOR);
+        let ragged = [!size.is_multiple_of(width), !sums.shape[3].is_multiple_of(depth)];
+        let (name, first) = [("a", "row0"), ("b", "col0")][side];
+        let side = &sums.sides[side];
+        Copies { side, name, first, width, depth, lanes: tiles.lanes(), ragged, size }
+    }
+
+    /// Vectors of a slab.
+    pub fn vectors(&self) -> usize {
+        match self.side.k_first {
+            true => self.depth / VECTOR * (self.width + PAD),
+            false => self.depth * self.width / VECTOR,
+        }
+    }
+
+    /// Vectors that an invocation copies of a slab, at most.
+    fn shares(&self) -> usize {
+        (self.width * self.depth / VECTOR).div_ceil(self.lanes)
+    }
+
+    /// Whether all shares of an invocation are of the same steps.
+    fn one_step(&self) -> bool {
+        self.side.k_first && self.lanes.is_multiple_of(self.depth / VECTOR)
+    }
+
+    /// The variables that a row or column number ends in: one for each element of a vector that is not one in memory.
+    fn tags(&self, share: usize) -> Vec<String> {
+        let each = if self.side.k_first || self.side.vectors { 1 } else { VECTOR };
+        (0..each).map(|c| format!("{}{share}_{c}", self.name)).collect()
+    }
+
+    /// Declares what the places of an invocation's shares have in common for all slabs; gives it by share and tag.
+    pub fn declare(&self, shader: &mut Shader) -> Vec<Vec<Names>> {
+        let (name, first) = (self.name, self.first);
+        let mut outer = Vec::new();
+        for u in 0..self.shares() {
+            let steps = self.depth / VECTOR;
+            let (w, s) = if self.side.k_first {
+                (format!("e{name}{u} / {steps}u"), format!("e{name}{u} % {steps}u * {VECTOR}u"))
+            } else {
+                let across = self.width / VECTOR;
+                (format!("e{name}{u} % {across}u * {VECTOR}u"), format!("e{name}{u} / {across}u"))
+            };
+            shader.line(format!("let e{name}{u} = lane + {}u;", u * self.lanes));
+            shader.line(format!("let w{name}{u} = i32({w});"));
+            shader.line(format!("let s{name}{u} = i32({s});"));
+            let mut of_share = Vec::new();
+            for (c, tag) in self.tags(u).iter().enumerate() {
+                shader.line(format!("let o{tag} = {first} + w{name}{u} + {c};"));
+                of_share.push((self.side.outer)(shader, &format!("o{tag}"), tag));
+            }
+            outer.push(of_share);
+        }
+        outer
+    }
+
+    /// Reads an invocation's shares of the slab from step `k` on from memory, into variables of their own.
+    pub fn read(&self, shader: &mut Shader, sums: &Sums<'_>, outer: &[Vec<Names>], k: &str) {
+        let place = &sums.work.reads[self.side.port].0;
+        let vectors = self.side.vectors;
+        let array = if vectors { shader.bind_vectors(place, false) } else { shader.bind(place, false) };
+        let name = self.name;
+        let each = if vectors { 1 } else { VECTOR };
+        let mut steps: Vec<Names> = Vec::new();
+        for (u, outer) in outer.iter().enumerate() {
+            shader.line(format!("p{name}{u} = vec4<f32>();"));
+            if u == 0 || !self.one_step() {
+                let count = if self.side.k_first { each } else { 1 };
+                steps.clear();
+                for c in 0..count {
+                    let tag = format!("{name}{u}_{c}");
+                    shader.line(format!("let k{tag} = {k} + s{name}{u} + {c};"));
+                    steps.push((self.side.step)(shader, &format!("k{tag}"), &tag));
+                }
+            }
+            let step_of = if self.one_step() { 0 } else { u };
+            for c in 0..each {
+                let (oc, kc) = if self.side.k_first { (0, c) } else { (c, 0) };
+                let tag = format!("{name}{u}_{c}");
+                let mut inside = Vec::new();
+                if self.ragged[0] {
+                    inside.push(format!("o{name}{u}_{} < {}", oc.min(outer.len() - 1), self.size));
+                }
+                if self.ragged[1] {
+                    inside.push(format!("k{name}{step_of}_{kc} < end"));
+                }
+                if !(self.width * self.depth / VECTOR).is_multiple_of(self.lanes) {
+                    inside.push(format!("e{name}{u} < {}u", self.width * self.depth / VECTOR));
+                }
+                let (own, element) = (self.side.element)(shader, &outer[oc], &steps[kc], &tag);
+                inside.extend(own);
+                let (to, element) = match vectors {
+                    true => (format!("p{name}{u}"), format!("({element}) >> 2u")),
+                    false => (format!("p{name}{u}.{}", ["x", "y", "z", "w"][c]), element),
+                };
+                let read = format!("{to} = {array}[{element}];");
+                shader.line(match inside.is_empty() {
+                    true => read,
+                    false => format!("if ({}) {{ {read} }}", inside.join(" && ")),
+                });
+            }
+        }
+    }
+
+    /// Puts what was read among the copies, from vector `base` on.
+    pub fn put(&self, shader: &mut Shader, base: &str) {
+        let name = self.name;
+        for u in 0..self.shares() {
+            let at = if self.side.k_first {
+                format!("s{name}{u} / {VECTOR} * {} + w{name}{u}", self.width + PAD)
+            } else {
+                format!("s{name}{u} * {} + w{name}{u} / {VECTOR}", self.width / VECTOR)
+            };
+            let put = format!("s{name}[{base}{at}] = p{name}{u};");
+            shader.line(match (self.width * self.depth / VECTOR).is_multiple_of(self.lanes) {
+                true => put,
+                false => format!("if (e{name}{u} < {}u) {{ {put} }}", self.width * self.depth / VECTOR),
+            });
+        }
+    }
+
+    /// Declares the variables that are read into.
+    pub fn variables(&self, shader: &mut Shader) {
+        for u in 0..self.shares() {
+            shader.line(format!("var p{}{u} = vec4<f32>();", self.name));
+        }
+    }
+
+    /// Loads what an invocation sums of four steps from the copies: its `each` rows or columns, which begin at `first` and
+    /// are `apart` of each other, or groups of four are.
+    pub fn load(&self, shader: &mut Shader, base: &str, first: &str, apart: usize, each: usize) {
+        let name = self.name;
+        if self.side.k_first {
+            for i in 0..each {
+                let at = format!("{base}kk * {} + {first} + {}", self.width + PAD, i * apart);
+                shader.line(format!("let {name}{i} = s{name}[{at}];"));
+            }
+            return;
+        }
+        for s in 0..VECTOR {
+            for i in 0..each / VECTOR {
+                let step = format!("(kk * {VECTOR} + {s}) * {}", self.width / VECTOR);
+                let at = format!("{base}{step} + {first} + {}", i * apart);
+                shader.line(format!("let {name}{s}_{i} = s{name}[{at}];"));
+            }
+        }
+    }
+
+    /// What was loaded of a row or column and one of four steps.
+    pub fn loaded(&self, i: usize, s: usize) -> String {
+        let (name, field) = (self.name, |n: usize| ["x", "y", "z", "w"][n]);
+        match self.side.k_first {
+            true => format!("{name}{i}.{}", field(s)),
+            false => format!("{name}{s}_{}.{}", i / VECTOR, field(i % VECTOR)),
+        }
+    }
+
+    /// The place of an invocation's row or column in the block.
+    pub fn place(&self, i: usize, first: &str, apart: usize) -> String {
+        match self.side.k_first {
+            true => format!("{first} + {}", i * apart),
+            false => format!("({first} + {}) * {VECTOR} + {}", i / VECTOR * apart, i % VECTOR),
+        }
+    }
+}
