@@ -70,4 +70,4 @@ pub use graphc_optimizer as optimizer;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Device, Options};
 pub use peaks::Peaks;
-pub use session::{Explanation, Outputs, PlanInfo, Profile, Session, SessionBuilder, StepInfo};
+pub use session::{Explanation, Outputs, PlanInfo, Profile, Session, SessionBuilder, Started, StepInfo};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -225,7 +225,10 @@ impl Gpu {
             label: Some("graphc"),
             required_features: adapter.features() & CLOCK,
             required_limits: limits,
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            memory_hints: match std::env::var("GC_HINT").as_deref() {
+                Ok("perf") => wgpu::MemoryHints::Performance,
+                _ => wgpu::MemoryHints::MemoryUsage,
+            },
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -322,12 +325,14 @@ impl Gpu {
     /// # Errors
     /// When no binding may be that large, or there is no memory.
     pub fn memory(&self, words: usize) -> Result<DeviceMemory, GpuError> {
-        // Whole vectors.
-        let bytes = words.max(1).next_multiple_of(VECTOR) * size_of::<u32>();
+        let needed = words * size_of::<u32>();
         let limit = self.inner.caps.binding_bytes;
-        if bytes > limit {
-            return Err(GpuError::TooLarge { needed: bytes, limit });
+        if needed > limit {
+            return Err(GpuError::TooLarge { needed, limit });
         }
+        // Whole vectors, as far as may be.
+        let whole = words.max(1).next_multiple_of(VECTOR) * size_of::<u32>();
+        let bytes = if whole > limit { needed } else { whole };
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::UNIFORM
             | wgpu::BufferUsages::COPY_DST
@@ -341,9 +346,40 @@ impl Gpu {
         Ok(DeviceMemory { buffer, words })
     }
 
+    /// The time that a copy of so many bytes from one memory to another takes, of several in a row: what elementwise work is
+    /// measured against.
+    ///
+    /// # Errors
+    /// When there is no memory, or the device fails.
+    pub fn copy_time(&self, bytes: u64, copies: u32) -> Result<Duration, GpuError> {
+        let memory = || self.memory(usize::try_from(bytes / 4).unwrap_or(usize::MAX));
+        let (from, to) = (memory()?, memory()?);
+        let run = |copies: u32| {
+            let mut encoder =
+                self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..copies {
+                encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, 0, bytes);
+            }
+            let started = Instant::now();
+            self.inner.queue.submit([encoder.finish()]);
+            self.wait().map(|()| started.elapsed())
+        };
+        run(copies)?;
+        Ok(run(copies)? / copies)
+    }
+
     /// Waits for everything that was submitted.
     pub(crate) fn wait(&self) -> Result<(), GpuError> {
-        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) };
+        self.wait_until(None)
+    }
+
+    /// Waits for a submission and those before it.
+    pub(crate) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        self.wait_until(Some(submission))
+    }
+
+    fn wait_until(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+        let poll = wgpu::PollType::Wait { submission_index, timeout: Some(TIMEOUT) };
         self.inner.device.poll(poll).map_err(|_| GpuError::Timeout)?;
         self.check()
     }

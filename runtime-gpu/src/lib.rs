@@ -22,7 +22,7 @@ pub use code::{Code, Failure, Home, Item, Launch, MemoryDecl};
 #[cfg(not(target_arch = "wasm32"))]
 pub use device::{ADAPTER_VARIABLE, AdapterInfo, DeviceMemory, Gpu, GpuError, adapters};
 #[cfg(not(target_arch = "wasm32"))]
-pub use exec::{Executable, RunError};
+pub use exec::{Executable, RunError, Started};
 pub use kernels::Tiles;
 pub use place::{Mem, Place, Slice};
 pub use target::GpuTarget;

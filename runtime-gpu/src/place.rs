@@ -85,7 +85,7 @@ impl Place {
         sizes[along].is_multiple_of(VECTOR)
             && view.strides[along] == 1
             && others.map(|(_, dim)| dim).all(|(stride, size)| *size == 1 || stride % VECTOR as isize == 0)
-            && (self.offset as isize + view.offset as isize) % VECTOR as isize == 0
+            && (self.offset as isize + view.offset) % VECTOR as isize == 0
             && self.slices.iter().all(|s| s.elements.is_multiple_of(VECTOR))
             && guarded
     }

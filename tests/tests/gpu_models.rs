@@ -1,5 +1,7 @@
 //! Models on the GPU, next to the CPU. Without an adapter every test is skipped.
 
+use std::collections::VecDeque;
+
 use graphc::{Device, Session};
 use graphc_ir::ops::{sample_indices, sample_tensor};
 use graphc_ir::{Module, Tensor};
@@ -87,4 +89,46 @@ fn char_lstm() {
 #[test]
 fn encoder() {
     trains_alike("encoder", 1, 90, 1e-4);
+}
+
+/// Steps that are started ahead give what steps give that are waited for, and results are kept for the last three.
+#[test]
+fn steps_are_started_ahead() {
+    let mut devices = vec![Device::Cpu];
+    if adapter().is_some() {
+        devices.push(Device::Gpu);
+    }
+    let module = graphc_models::two_layer::build().expect("it builds");
+    let feeds = inputs(&module, "train_step", 4, 3);
+    let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    for device in devices {
+        let mut waiting = session(&module, device);
+        let mut ahead = session(&waiting.snapshot().expect("it has values"), device);
+        let wanted: Vec<Vec<u8>> = (0..6)
+            .map(|_| waiting.run("train_step", feeds.iter().copied()).expect("it runs"))
+            .map(|outputs| outputs.iter().flat_map(|(_, t)| t.bytes().to_vec()).collect())
+            .collect();
+        let mut under_way = VecDeque::new();
+        for step in 0..8 {
+            if step < 6 {
+                under_way.push_back(ahead.start("train_step", feeds.iter().copied()).expect("it starts"));
+            }
+            if step >= 2 {
+                let started = under_way.pop_front().expect("it was started");
+                let outputs = ahead.finish(started).expect("it ends");
+                let bytes: Vec<u8> = outputs.iter().flat_map(|(_, t)| t.bytes().to_vec()).collect();
+                assert_eq!(bytes, wanted[step - 2], "{device}, step {}", step - 2);
+            }
+        }
+        let (a, b) = (ahead.snapshot().expect("it is there"), waiting.snapshot().expect("it is there"));
+        for (a, b) in a.state.iter().zip(&b.state) {
+            assert_eq!(a.init, b.init, "{device}, {}", a.name);
+        }
+        let oldest = ahead.start("train_step", feeds.iter().copied()).expect("it starts");
+        for _ in 0..3 {
+            ahead.start("train_step", feeds.iter().copied()).expect("it starts");
+        }
+        // Elsewhere than on a GPU a run is over when it has started.
+        assert_eq!(ahead.finish(oldest).is_err(), device == Device::Gpu, "{device}");
+    }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use graphc::ir::module::OutputMark;
 use graphc::ir::wire::json::{Layout, object_document};
-use graphc::{Function, Outputs, Session, Tensor};
+use graphc::{Function, Outputs, Session, Started, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Global;
@@ -291,23 +291,19 @@ impl Training<'_> {
     /// The rest of the epoch that the record stands in.
     fn epoch(&mut self, bar: &ProgressBar) -> Result<()> {
         let order = order::shuffled(self.record.rows, self.record.seed, self.record.epoch);
+        // A step is made ready while the device works on the one before.
+        let mut under_way: Option<(Started, usize)> = None;
         for rows in order.chunks(self.record.batch).skip(self.record.step) {
-            let outputs = self.session.run(STEP, as_feeds(&self.data.batch(rows)))?;
-            if let Some((name, value)) = self.marked.broken(&outputs) {
-                return Err(Failure::new(
-                    Exit::Failed,
-                    format!(
-                        "epoch {}, batch {}: `{name}` is {value}; the file keeps the state that was saved last; try a smaller learning rate",
-                        self.record.epoch + 1,
-                        self.record.step + 1
-                    ),
-                ));
+            let started = self.session.start(STEP, as_feeds(&self.data.batch(rows)))?;
+            if let Some(before) = under_way.replace((started, rows.len())) {
+                self.settle(before, bar)?;
             }
-            self.marked.add(&mut self.record.sums, &outputs, rows.len());
-            self.record.step += 1;
-            bar.inc(1);
-            if self.stop.load(Ordering::Relaxed) {
+            let stop = self.stop.load(Ordering::Relaxed);
+            if stop || self.saved.elapsed() >= SAVE_EVERY {
+                under_way.take().map_or(Ok(()), |last| self.settle(last, bar))?;
                 self.save()?;
+            }
+            if stop {
                 return Err(Failure::new(
                     Exit::Stopped,
                     format!(
@@ -318,10 +314,26 @@ impl Training<'_> {
                     ),
                 ));
             }
-            if self.saved.elapsed() >= SAVE_EVERY {
-                self.save()?;
-            }
         }
+        under_way.map_or(Ok(()), |last| self.settle(last, bar))
+    }
+
+    /// Waits for a step, and counts what it gives.
+    fn settle(&mut self, (started, rows): (Started, usize), bar: &ProgressBar) -> Result<()> {
+        let outputs = self.session.finish(started)?;
+        if let Some((name, value)) = self.marked.broken(&outputs) {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!(
+                    "epoch {}, batch {}: `{name}` is {value}; the file keeps the state that was saved last; try a smaller learning rate",
+                    self.record.epoch + 1,
+                    self.record.step + 1
+                ),
+            ));
+        }
+        self.marked.add(&mut self.record.sums, &outputs, rows);
+        self.record.step += 1;
+        bar.inc(1);
         Ok(())
     }
 

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use graphc_gpu::{
-    AdapterInfo, DeviceMemory, Executable, GpuError, GpuTarget, Home, RunError, from_words, to_words,
+    AdapterInfo, DeviceMemory, Executable, GpuError, GpuTarget, Home, RunError, Started, from_words, to_words,
 };
-use graphc_ir::Tensor;
 use graphc_ir::program::{BufferKind, Program};
+use graphc_ir::{Function, Tensor};
 
 use super::{Run, Source, StateAccess, failed, lower};
 use crate::error::{Error, Result};
@@ -130,37 +130,65 @@ impl Gpu {
     pub fn run(&self, code: &Code, run: Run<'_>) -> Result<()> {
         let Run { function, feeds, outputs, state, .. } = run;
         let mut resident = self.resident();
+        let started = self.begin(code, &mut resident, function, feeds, state.get())?;
+        code.finish(started, outputs)?;
+        if let StateAccess::Exclusive(state) = state {
+            self.assign(code, &mut resident, state);
+        }
+        Ok(())
+    }
+
+    /// Starts a run without waiting for it. A run that fails on the device leaves the state there as it was.
+    pub fn start(
+        &self,
+        code: &Code,
+        function: &Function,
+        feeds: &[(&str, &Tensor)],
+        state: &mut State,
+    ) -> Result<Started> {
+        let mut resident = self.resident();
+        let started = self.begin(code, &mut resident, function, feeds, state)?;
+        self.assign(code, &mut resident, state);
+        Ok(started)
+    }
+
+    fn begin(
+        &self,
+        code: &Code,
+        resident: &mut [Option<Resident>],
+        function: &Function,
+        feeds: &[(&str, &Tensor)],
+        state: &State,
+    ) -> Result<Started> {
         let prepared = code.prepare.iter().flat_map(|p| &p.states);
         for i in code.uses.iter().chain(prepared) {
-            self.upload(&mut resident, *i, state.get())?;
+            self.upload(resident, *i, state)?;
         }
         if let Some(prepare) = &code.prepare {
-            prepare.run(state.get())?;
+            prepare.run(state)?;
         }
         for (i, name) in function.inputs.iter().enumerate() {
             if let Some(tensor) = feeds::find(feeds, name) {
                 code.main.write_input(i, tensor.dtype(), tensor.bytes()).map_err(ran)?;
             }
         }
-        let into = &mut outputs.iter_mut().enumerate().map(|(i, t)| (i, t.dtype(), t.bytes_mut()));
-        code.main.run(into).map_err(ran)?;
-        if let StateAccess::Exclusive(state) = state {
-            for (i, (dtype, shape)) in &code.writes {
-                let Some(Some(held)) = resident.get_mut(*i) else { continue };
-                let (gpu, memory, dtype, shape) =
-                    (self.gpu.clone(), held.memory.clone(), *dtype, shape.clone());
-                let fetch = move || {
-                    let mut value = Tensor::zeros(dtype, &shape);
-                    let words = gpu.read(&memory).map_err(device)?;
-                    from_words(dtype, &words, value.bytes_mut())
-                        .map_err(|e| Error::Internal(e.to_string()))?;
-                    Ok(value)
-                };
-                state.assign_away(*i, Box::new(fetch));
-                held.version = Some(state.version(*i));
-            }
+        code.main.start().map_err(ran)
+    }
+
+    /// Notes that a run's assignments are on the device.
+    fn assign(&self, code: &Code, resident: &mut [Option<Resident>], state: &mut State) {
+        for (i, (dtype, shape)) in &code.writes {
+            let Some(Some(held)) = resident.get_mut(*i) else { continue };
+            let (gpu, memory, dtype, shape) = (self.gpu.clone(), held.memory.clone(), *dtype, shape.clone());
+            let fetch = move || {
+                let mut value = Tensor::zeros(dtype, &shape);
+                let words = gpu.read(&memory).map_err(device)?;
+                from_words(dtype, &words, value.bytes_mut()).map_err(|e| Error::Internal(e.to_string()))?;
+                Ok(value)
+            };
+            state.assign_away(*i, Box::new(fetch));
+            held.version = Some(state.version(*i));
         }
-        Ok(())
     }
 
     /// Brings a variable's present value to the device, unless it is there.
@@ -194,6 +222,12 @@ impl Prepare {
 }
 
 impl Code {
+    /// Waits for a run and reads its outputs.
+    pub fn finish(&self, started: Started, outputs: &mut [Tensor]) -> Result<()> {
+        let into = &mut outputs.iter_mut().enumerate().map(|(i, t)| (i, t.dtype(), t.bytes_mut()));
+        self.main.finish(started, into).map_err(ran)
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -223,6 +257,7 @@ fn ran(e: RunError) -> Error {
     match e {
         RunError::Step { .. } => failed(e),
         RunError::Data(e) => Error::Data(e.to_string()),
+        RunError::Gone => Error::Usage(e.to_string()),
         RunError::Device(e) => device(e),
     }
 }

@@ -50,6 +50,15 @@ pub(crate) struct Source<'a> {
     pub other_bytes: usize,
 }
 
+/// A run that was started.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// It is over.
+    Done(Vec<Tensor>),
+    #[cfg(feature = "gpu")]
+    Gpu(graphc_gpu::Started),
+}
+
 /// The state of a run: functions with updates have it for themselves.
 pub(crate) enum StateAccess<'a> {
     Shared(&'a State),
@@ -135,6 +144,39 @@ impl Executor {
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => Ok(Code::Gpu(Box::new(gpu.compile(source)?))),
             Executor::Reference(_) => Ok(Code::Reference(reference::compile(source)?)),
+        }
+    }
+
+    /// Starts a run with the state for itself. Devices that compute in this process run it; others go on without waiting.
+    pub fn start(
+        &self,
+        code: &Code,
+        function: &Function,
+        feeds: &[(&str, &Tensor)],
+        mut outputs: Vec<Tensor>,
+        state: &mut State,
+    ) -> Result<Started> {
+        match (self, code) {
+            #[cfg(feature = "gpu")]
+            (Executor::Gpu(gpu), Code::Gpu(code)) => {
+                gpu.start(code, function, feeds, state).map(Started::Gpu)
+            }
+            _ => {
+                let (state, after) = (StateAccess::Exclusive(state), &mut |_: usize| {});
+                self.run(code, Run { function, feeds, outputs: &mut outputs, state, after })?;
+                Ok(Started::Done(outputs))
+            }
+        }
+    }
+
+    /// Waits for a run and gives its outputs.
+    pub fn finish(&self, code: &Code, started: Started, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        match (started, code) {
+            (Started::Done(outputs), _) => Ok(outputs),
+            #[cfg(feature = "gpu")]
+            (Started::Gpu(started), Code::Gpu(code)) => code.finish(started, &mut outputs).map(|()| outputs),
+            #[cfg(feature = "gpu")]
+            _ => Err(Error::Internal("a run is finished on another device than it was started on".into())),
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod feeds;
 mod inspect;
 mod plan;
 mod profile;
+mod start;
 mod state;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use builder::SessionBuilder;
 pub use plan::PlanInfo;
 pub(crate) use plan::Sizes;
 pub use profile::{Explanation, Profile, StepInfo};
+pub use start::Started;
 pub(crate) use state::State;
 
 /// Outputs of a run by name, in the order of the function.

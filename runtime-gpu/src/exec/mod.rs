@@ -1,7 +1,10 @@
 //! Runs code: pipelines and bind groups are made once, a run encodes dispatches.
 
 mod pipelines;
+mod slot;
 mod timing;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use graphc_ir::DType;
 use thiserror::Error;
@@ -12,6 +15,7 @@ use crate::place::Mem;
 use crate::words::{from_words, to_words};
 
 use pipelines::Pipelines;
+use slot::Slot;
 
 /// No failure yet.
 const NONE: u32 = u32::MAX;
@@ -27,6 +31,9 @@ pub enum RunError {
         /// What is wrong.
         message: String,
     },
+    /// Its results were overwritten by later runs.
+    #[error("the results of a run are gone: {UNDER_WAY} others were started since")]
+    Gone,
     /// An element does not fit the device.
     #[error("{0}")]
     Data(#[from] graphc_ir::error::Error),
@@ -45,11 +52,34 @@ pub struct Executable {
     launches: Vec<Prepared>,
     items: Vec<Step>,
     failures: Vec<crate::code::Failure>,
-    /// Where results are read from, and the first word of each output there; the failure comes first.
-    staging: wgpu::Buffer,
+    /// Where answers of the device are read from on the way.
+    answers: wgpu::Buffer,
+    /// The first byte of each output among results; the failure comes first.
     outputs: Vec<(usize, Mem, u64)>,
-    staged_bytes: u64,
+    ring: Mutex<Ring>,
     words: usize,
+}
+
+/// Runs that may be under way at a time.
+const UNDER_WAY: usize = 3;
+
+/// The slots of runs, as many as were under way at a time.
+#[derive(Debug)]
+struct Ring {
+    slots: Vec<Slot>,
+    /// The slot that inputs are written to.
+    current: Option<usize>,
+    /// Runs that were started.
+    started: u64,
+    /// Bytes of results.
+    bytes: u64,
+}
+
+/// A run that was started. Its results are there until as many others were started as may be under way.
+#[derive(Debug)]
+pub struct Started {
+    slot: usize,
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -116,12 +146,13 @@ impl Executable {
             }
         }
         let descriptor = wgpu::BufferDescriptor {
-            label: Some("results"),
-            size: end,
+            label: Some("answers"),
+            size: 8,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         };
-        let staging = gpu.guarded("memory for results", || gpu.device().create_buffer(&descriptor))?;
+        let answers = gpu.guarded("memory for answers", || gpu.device().create_buffer(&descriptor))?;
+        let ring = Ring { slots: Vec::new(), current: None, started: 0, bytes: end };
         gpu.write(&memory[ENV.0], &[0; 8])?;
         Ok(Executable {
             gpu: gpu.clone(),
@@ -131,9 +162,9 @@ impl Executable {
             launches,
             items,
             failures: code.failures.clone(),
-            staging,
+            answers,
             outputs,
-            staged_bytes: end,
+            ring: Mutex::new(ring),
             words,
         })
     }
@@ -162,49 +193,87 @@ impl Executable {
         self.outputs.iter().find(|o| o.0 == index).map(|o| &self.memory[o.1.0])
     }
 
-    /// Writes an input's elements.
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // A panic while it was held left slots that are free or waited for.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an input's elements for the run that is started next.
     ///
     /// # Errors
     /// When an element does not fit a word, or the device is gone.
     pub fn write_input(&self, index: usize, dtype: DType, bytes: &[u8]) -> Result<(), RunError> {
-        for (decl, memory) in self.decls.iter().zip(&self.memory) {
-            if matches!(decl.home, Home::Input(i) if i == index) {
-                match dtype {
-                    DType::F32 | DType::I32 | DType::U32 if bytes.len() == decl.words * 4 => {
-                        self.gpu.check()?;
-                        if !bytes.is_empty() {
-                            self.gpu.queue().write_buffer(&memory.buffer, 0, bytes);
-                        }
-                    }
-                    _ => self.gpu.write(memory, &to_words(dtype, bytes)?)?,
-                }
+        self.gpu.check()?;
+        for (i, decl) in self.decls.iter().enumerate() {
+            if !matches!(decl.home, Home::Input(input) if input == index) || decl.words == 0 {
+                continue;
             }
+            let words;
+            let bytes = match dtype {
+                DType::F32 | DType::I32 | DType::U32 => bytes,
+                _ => {
+                    words = to_words(dtype, bytes)?;
+                    bytemuck::cast_slice(&words)
+                }
+            };
+            if bytes.len() != decl.words * 4 {
+                let (given, needed) = (bytes.len() / 4, decl.words);
+                return Err(graphc_ir::Error::new(format!(
+                    "input {index} has {given} elements, but the function was compiled for {needed}"
+                ))
+                .into());
+            }
+            let mut ring = self.ring();
+            let slot = ring.current(&self.gpu, &self.decls)?;
+            ring.slots[slot].fill(&self.gpu, Mem(i), |mut to| to.copy_from_slice(bytes))?;
         }
         Ok(())
     }
 
-    /// Runs the Program and reads outputs: for each its number, its type, and the bytes of its elements.
+    /// Starts a run of the Program with the inputs that were written, without waiting for it. Runs happen in the order in
+    /// which they are started.
     ///
     /// # Errors
-    /// When a check does not hold, an index is out of range, or the device fails.
-    pub fn run(&self, outputs: &mut dyn Iterator<Item = (usize, DType, &mut [u8])>) -> Result<(), RunError> {
+    /// When the device fails.
+    pub fn start(&self) -> Result<Started, RunError> {
         self.gpu.write(&self.memory[FAILURE.0], &[NONE, 0, 0, 0])?;
-        let mut run = Run { executable: self, encoder: None };
+        let mut ring = self.ring();
+        let index = ring.current(&self.gpu, &self.decls)?;
+        let slot = &mut ring.slots[index];
+        slot.free(&self.gpu)?;
         let result = self.gpu.guarded("a run", || {
+            let mut run = Run { executable: self, encoder: None };
+            let mut encoder = run.encoder();
+            slot.encode_inputs(&mut encoder, &self.memory);
+            run.encoder = Some(encoder);
             run.steps(&self.items)?;
             let mut encoder = run.encoder();
-            encoder.copy_buffer_to_buffer(&self.memory[FAILURE.0].buffer, 0, &self.staging, 0, 16);
-            for (_, mem, at) in &self.outputs {
-                let bytes = self.decls[mem.0].words as u64 * 4;
-                if bytes > 0 {
-                    encoder.copy_buffer_to_buffer(&self.memory[mem.0].buffer, 0, &self.staging, *at, bytes);
-                }
-            }
-            self.gpu.queue().submit([encoder.finish()]);
-            Ok::<(), RunError>(())
+            slot.encode_results(&mut encoder, &self.memory, &self.outputs);
+            Ok::<_, RunError>(self.gpu.queue().submit([encoder.finish()]))
         })?;
-        result?;
-        let (failure, read) = self.gpu.mapped(&self.staging, self.staged_bytes, |bytes| {
+        let submission = result?;
+        ring.started += 1;
+        let number = ring.started;
+        ring.slots[index].submitted(number, submission);
+        ring.current = None;
+        Ok(Started { slot: index, number })
+    }
+
+    /// Waits for a run and reads its outputs: for each its number, its type, and the bytes of its elements.
+    ///
+    /// # Errors
+    /// When a check does not hold, an index is out of range, the results are gone, or the device fails.
+    pub fn finish(
+        &self,
+        started: Started,
+        outputs: &mut dyn Iterator<Item = (usize, DType, &mut [u8])>,
+    ) -> Result<(), RunError> {
+        let mut ring = self.ring();
+        let slot = &mut ring.slots[started.slot];
+        if slot.run() != Some(started.number) {
+            return Err(RunError::Gone);
+        }
+        let read = slot.read(&self.gpu, |bytes| {
             let failure = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             let mut read = Ok(());
             for (index, dtype, to) in outputs {
@@ -215,6 +284,7 @@ impl Executable {
             }
             (failure, read)
         })?;
+        let (failure, read) = read.ok_or(RunError::Gone)?;
         if failure != NONE {
             let known = self.failures.get(failure as usize);
             let (at, message) = known.map_or_else(
@@ -224,6 +294,36 @@ impl Executable {
             return Err(RunError::Step { at, message });
         }
         Ok(read?)
+    }
+
+    /// Runs the Program and reads outputs: [`Executable::start`] and [`Executable::finish`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn run(&self, outputs: &mut dyn Iterator<Item = (usize, DType, &mut [u8])>) -> Result<(), RunError> {
+        let started = self.start()?;
+        self.finish(started, outputs)
+    }
+}
+
+impl Ring {
+    /// The slot that inputs are written to: one whose results were read, a new one, or that of the oldest run, whose
+    /// results are lost.
+    fn current(&mut self, gpu: &Gpu, decls: &[MemoryDecl]) -> Result<usize, GpuError> {
+        if let Some(current) = self.current {
+            return Ok(current);
+        }
+        let free = self.slots.iter().position(|slot| slot.run().is_none());
+        let index = match free {
+            Some(index) => index,
+            None if self.slots.len() < UNDER_WAY => {
+                self.slots.push(Slot::new(gpu, decls, self.bytes)?);
+                self.slots.len() - 1
+            }
+            None => (0..self.slots.len()).min_by_key(|i| self.slots[*i].run()).unwrap_or(0),
+        };
+        self.current = Some(index);
+        Ok(index)
     }
 }
 
@@ -314,12 +414,12 @@ impl Run<'_> {
     fn answer(&mut self, flag: Mem) -> Result<bool, RunError> {
         let mut encoder = self.encoder();
         let executable = self.executable;
-        encoder.copy_buffer_to_buffer(&executable.memory[flag.0].buffer, 0, &executable.staging, 0, 4);
-        encoder.copy_buffer_to_buffer(&executable.memory[FAILURE.0].buffer, 0, &executable.staging, 4, 4);
+        encoder.copy_buffer_to_buffer(&executable.memory[flag.0].buffer, 0, &executable.answers, 0, 4);
+        encoder.copy_buffer_to_buffer(&executable.memory[FAILURE.0].buffer, 0, &executable.answers, 4, 4);
         executable.gpu.queue().submit([encoder.finish()]);
         let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let [flag, failure] =
-            executable.gpu.mapped(&executable.staging, 8, |bytes| [word(bytes), word(&bytes[4..])])?;
+            executable.gpu.mapped(&executable.answers, 8, |bytes| [word(bytes), word(&bytes[4..])])?;
         Ok(flag != 0 && failure == NONE)
     }
 }

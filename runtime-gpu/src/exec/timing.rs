@@ -36,7 +36,7 @@ impl Executable {
     pub fn replay(&self, runs: usize) -> Result<Duration, GpuError> {
         self.only_fixed()?;
         self.gpu.write(&self.memory[super::FAILURE.0], &[super::NONE, 0, 0, 0])?;
-        self.gpu.wait()?;
+        self.bring_inputs()?;
         let started = Instant::now();
         let mut encoder =
             self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -65,6 +65,7 @@ impl Executable {
             return Ok(None);
         }
         self.gpu.write(&self.memory[super::FAILURE.0], &[super::NONE, 0, 0, 0])?;
+        self.bring_inputs()?;
         let device = self.gpu.device();
         let set = device.create_query_set(&wgpu::QuerySetDescriptor {
             label: None,
@@ -109,6 +110,20 @@ impl Executable {
         let between =
             |pair: &[u64]| Duration::from_secs_f64(pair[1].saturating_sub(pair[0]) as f64 * period * 1e-9);
         Ok(Some(steps.into_iter().zip(ticks.windows(2).map(between)).collect()))
+    }
+
+    /// Brings what was written of inputs to the device, and waits.
+    fn bring_inputs(&self) -> Result<(), GpuError> {
+        let mut ring = self.ring();
+        if let Some(current) = ring.current {
+            let slot = &mut ring.slots[current];
+            let mut encoder =
+                self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            slot.encode_inputs(&mut encoder, &self.memory);
+            self.gpu.queue().submit([encoder.finish()]);
+            slot.inputs_submitted();
+        }
+        self.gpu.wait()
     }
 
     fn only_fixed(&self) -> Result<(), GpuError> {

@@ -1,25 +1,66 @@
-//! Folds down the columns: chunks of rows leave their states in memory, and a second launch merges them in order.
+//! Folds down the columns: workgroups go down chunks of rows, each lane every so many rows, merge their lanes' states and
+//! leave them in memory; a second launch merges the chunks in order.
 //!
 //! Where rows are folded too, a launch before the others leaves what the rows have. Results are stored by the last launch
 //! that reads what they may overwrite.
+
+use std::collections::BTreeSet;
 
 use graphc_ir::DType;
 use graphc_ir::error::Result;
 use graphc_ir::program::{Body, FoldAxis, Level, Reg};
 
 use super::nest::{Domain, Task};
-use super::{coordinates, map, rows};
+use super::{LANES, coordinates, map, rows};
+use crate::caps::{Class, GpuCaps};
 use crate::code::Builder;
-use crate::place::Place;
+use crate::place::{Place, VECTOR};
 use crate::wgsl::{FoldCode, Grid, Leaf, Shader, needed};
 use crate::words::Word;
 
 /// Chunks of rows, at most.
-const MAX_CHUNKS: usize = 256;
-/// Rows of a chunk, at least.
-const MIN_ROWS: usize = 32;
-/// Columns that a workgroup goes down.
-const COLUMNS: usize = 64;
+const MAX_CHUNKS: usize = 64;
+/// Rows of a chunk for each lane, at least.
+const MIN_ROWS: usize = 4;
+/// Columns, or groups of four, that a workgroup goes down side by side, at most.
+const COLUMNS: usize = 32;
+/// Workgroups for each of those that keep a device busy.
+const WAVES: usize = 4;
+/// Chunks whose states are read at once.
+const TOGETHER: usize = 8;
+
+/// How rows and columns are shared out.
+#[derive(Clone, Copy)]
+struct Shares {
+    rows: usize,
+    cols: usize,
+    /// Columns that a lane folds, which are neighbours.
+    vector: usize,
+    /// Lanes side by side.
+    across: usize,
+    /// Lanes above each other, each of which takes every so many rows.
+    down: usize,
+    /// Rows of a chunk.
+    chunk: usize,
+    chunks: usize,
+}
+
+impl Shares {
+    fn of(caps: &GpuCaps, rows: usize, cols: usize, vectors: bool) -> Shares {
+        let software = caps.class == Class::Software;
+        let vector = if vectors && !software { VECTOR } else { 1 };
+        let units = cols / vector;
+        let across = units.next_power_of_two().clamp(1, COLUMNS);
+        let lanes = if software { LANES } else { 256.min(caps.workgroup_lanes) };
+        let down = lanes / across;
+        let strips = units.div_ceil(across).max(1);
+        let wanted = (WAVES * caps.busy).div_ceil(strips).min(rows.div_ceil(MIN_ROWS * down)).max(1);
+        let wanted = if wanted > TOGETHER { wanted.next_multiple_of(TOGETHER) } else { wanted };
+        // Of no rows there are no states.
+        let chunks = if rows == 0 { 0 } else { wanted.min(MAX_CHUNKS) };
+        Shares { rows, cols, vector, across, down, chunk: rows.div_ceil(chunks.max(1)), chunks }
+    }
+}
 
 /// A fold down the columns, and where the states of its chunks lie: an array a field, each of chunks by columns.
 #[derive(Clone)]
@@ -40,15 +81,19 @@ impl Down {
         let fields = code.fields();
         let mut text = format!("fn merged{inst}(col: u32) -> {} {{\n", code.word().name());
         text.push_str(&code.declare("f_")?);
-        let other = |name: &str| {
-            let n = fields.iter().position(|(field, _)| *field == name).unwrap_or(0);
-            format!("{}[{}]", arrays[n], states[n].dense(&format!("i32(chunk * {cols}u + col)")))
-        };
-        text.push_str(&format!(
-            "    for (var chunk = 0u; chunk < {chunks}u; chunk++) {{ {} }}\n    return {};\n}}\n",
-            code.merge("f_", &other),
-            code.result("f_")
-        ));
+        // What is read does not wait for what is merged.
+        let together = if chunks.is_multiple_of(TOGETHER) { TOGETHER } else { 1 };
+        text.push_str(&format!("    for (var chunk = 0u; chunk < {chunks}u; chunk += {together}u) {{\n"));
+        for c in 0..together {
+            for (n, (field, _)) in fields.iter().enumerate() {
+                let at = states[n].dense(&format!("i32((chunk + {c}u) * {cols}u + col)"));
+                text.push_str(&format!("    let r{c}{field} = {}[{at}];\n", arrays[n]));
+            }
+        }
+        for c in 0..together {
+            text.push_str(&format!("    {}\n", code.merge("f_", &|field| format!("r{c}{field}"))));
+        }
+        text.push_str(&format!("    }}\n    return {};\n}}\n", code.result("f_")));
         shader.head.push_str(&text);
         let column = if body.insts[*inst].level == Level::Scalar { "0u" } else { "col" };
         Ok(format!("merged{inst}({column})"))
@@ -60,8 +105,9 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     let body = domain.body;
     let (rows, cols) = (domain.row_count(), domain.col_count());
     let fold = |i: usize, axis| FoldCode::of(&body.insts[i], axis);
-    let chunk = rows.div_ceil(MAX_CHUNKS).max(MIN_ROWS);
-    let chunks = rows.div_ceil(chunk);
+    let wide = |r: Reg| body.inst(r).level == Level::Elem && !body.inst(r).post;
+    let shares = Shares::of(b.caps(), rows, cols, domain.takes_vectors(|s| !wide(s.reg)));
+    let chunks = shares.chunks;
     let roots: Vec<Reg> =
         task.stores.iter().map(|s| s.reg).chain(task.checks.iter().map(|c| c.0.reg)).collect();
     let all = needed(body, roots, &|_| false, &Leaf::new());
@@ -89,7 +135,6 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     }
 
     let post = |r: Reg| body.inst(r).post;
-    let wide = |r: Reg| body.inst(r).level == Level::Elem && !post(r);
     let checks = |after: bool| task.checks.iter().filter(move |c| post(c.0.reg) == after).cloned();
     down(
         b,
@@ -101,7 +146,7 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
             ..Task::default()
         },
         &downs,
-        [rows, cols, chunk, chunks],
+        shares,
     )?;
 
     // What is left is one value a row, one a column, or one.
@@ -144,35 +189,43 @@ fn dtype_of(word: Word) -> DType {
     }
 }
 
-/// One invocation for each column and chunk of rows: folds, and stores of whole results.
-fn down(
-    b: &mut Builder,
-    domain: &Domain<'_>,
-    task: &Task,
-    downs: &[Down],
-    [rows, cols, chunk, chunks]: [usize; 4],
-) -> Result<()> {
+/// A workgroup for each strip of columns and chunk of rows: folds, and stores of whole results.
+fn down(b: &mut Builder, domain: &Domain<'_>, task: &Task, downs: &[Down], shares: Shares) -> Result<()> {
+    let Shares { rows, cols, vector, across, down, chunk, chunks } = shares;
     if rows * cols == 0 {
         return Ok(());
     }
     let body = domain.body;
-    let mut shader = Shader::new(COLUMNS, domain.commits);
-    let strips = cols.div_ceil(COLUMNS);
+    let mut shader = Shader::new(across * down, domain.commits);
+    let units = cols / vector;
+    let strips = units.div_ceil(across);
     let grid = Grid::of(strips * chunks);
-    shader.line(format!("let unit = {};", Shader::group(grid)));
-    shader.line(format!("let chunk = unit / {strips}u;"));
-    shader.line(format!("let col = (unit % {strips}u) * {COLUMNS}u + lane;"));
-    shader.line(format!("if (chunk >= {chunks}u || col >= {cols}u) {{ return; }}"));
+    shader.line(format!("let work = {};", Shader::group(grid)));
+    if grid.groups[1] > 1 {
+        // Whole workgroups, so that barriers stay uniform.
+        shader.line(format!("if (work >= {}u) {{ return; }}", strips * chunks));
+    }
+    shader.line(format!("let chunk = work / {strips}u;"));
+    shader.line(format!("let unit = work % {strips}u * {across}u + lane % {across}u;"));
+    shader.line(format!("let level = lane / {across}u;"));
+    shader.line(format!("let col = min(unit, {}u) * {vector}u;", units - 1));
     let col_at = coordinates(&mut shader, "c", "col", &domain.cols);
     for d in downs {
-        shader.line(d.code.declare(&format!("f{}", d.inst))?);
+        for lane in 0..vector {
+            shader.line(d.code.declare(&format!("f{}_{lane}", d.inst))?);
+        }
     }
-    shader.line(format!("let end = min((chunk + 1u) * {chunk}u, {rows}u);"));
-    shader.line(format!("for (var row = chunk * {chunk}u; row < end; row++) {{"));
+    // Lanes without a column have no rows.
+    shader.line(format!("let end = select(0u, min((chunk + 1u) * {chunk}u, {rows}u), unit < {units}u);"));
+    shader.line(format!("for (var row = chunk * {chunk}u + level; row < end; row += {down}u) {{"));
     let row_at = coordinates(&mut shader, "r", "row", &domain.rows);
     let leaves = task.leaves(&mut shader, body)?;
     let sizes = domain.sizes();
-    let printer = domain.printer(&sizes, [row_at, col_at].concat(), &leaves);
+    let mut printer = domain.printer(&sizes, [row_at, col_at].concat(), &leaves);
+    if vector > 1 {
+        let by_row = |i: usize| matches!(body.insts[i].level, Level::Row | Level::Scalar);
+        printer.names = domain.neighbours(|i| by_row(i) || leaves.contains_key(&i));
+    }
     let roots = task
         .stores
         .iter()
@@ -184,26 +237,75 @@ fn down(
     shader.main.push_str(&text);
     for (check, failure) in &task.checks {
         let fail = shader.fail(*failure);
-        shader.line(format!("if (!v{}) {{ {fail} }}", check.reg.index()));
+        shader.line(format!("if (!({})) {{ {fail} }}", printer.all(check.reg)));
     }
     for d in downs {
-        let x = format!("v{}", body.insts[d.inst].args[0].index());
-        shader.line(d.code.take(&format!("f{}", d.inst), &x));
+        for lane in 0..vector {
+            let x = printer.names.of(body.insts[d.inst].args[0].index(), lane);
+            shader.line(d.code.take(&format!("f{}_{lane}", d.inst), &x));
+        }
     }
     for store in &task.stores {
         let line = printer.store(&mut shader, store);
         shader.line(line);
     }
     shader.line("}");
+    let words: BTreeSet<Word> = downs.iter().flat_map(|d| d.code.fields()).map(|(_, word)| word).collect();
+    // One array for each field of a type that one fold has.
+    let most = |word: Word| {
+        let of = |d: &Down| d.code.fields().iter().filter(|f| f.1 == word).count();
+        downs.iter().map(of).max().unwrap_or(0)
+    };
+    for word in &words {
+        for n in 0..most(*word) {
+            let name = word.name();
+            shader.head.push_str(&format!("var<workgroup> w{name}{n}: array<{name}, {}>;\n", across * down));
+        }
+    }
     for d in downs {
-        for ((field, _), place) in d.code.fields().iter().zip(&d.states) {
-            let array = shader.bind(place, true);
-            let at = place.dense(&format!("i32(chunk * {cols}u + col)"));
-            shader.line(format!("{array}[{at}] = f{}{field};", d.inst));
+        for lane in 0..vector {
+            leave(&mut shader, d, lane, &shares);
         }
     }
     b.launch(shader, grid);
     Ok(())
+}
+
+/// Merges the states of lanes above each other in order, and leaves what they give in memory.
+fn leave(shader: &mut Shader, d: &Down, lane: usize, shares: &Shares) {
+    let Shares { cols, across, down, vector, .. } = *shares;
+    let state = format!("f{}_{lane}", d.inst);
+    let fields = d.code.fields();
+    let arrays: Vec<String> = fields
+        .iter()
+        .enumerate()
+        .map(|(n, (_, word))| {
+            let before = fields[..n].iter().filter(|f| f.1 == *word).count();
+            format!("w{}{before}", word.name())
+        })
+        .collect();
+    if down > 1 {
+        for ((field, _), array) in fields.iter().zip(&arrays) {
+            shader.line(format!("{array}[lane] = {state}{field};"));
+        }
+        shader.line("workgroupBarrier();");
+    }
+    shader.line(format!("if (level == 0u && unit < {}u) {{", cols / vector));
+    let other = |name: &str| {
+        let n = fields.iter().position(|(field, _)| *field == name).unwrap_or(0);
+        format!("{}[lane + j * {across}u]", arrays[n])
+    };
+    let merge = d.code.merge(&state, &other);
+    shader.line(format!("for (var j = 1u; j < {down}u; j++) {{ {merge} }}"));
+    for ((field, _), place) in fields.iter().zip(&d.states) {
+        let array = shader.bind(place, true);
+        let at = place.dense(&format!("i32(chunk * {cols}u + col + {lane}u)"));
+        shader.line(format!("{array}[{at}] = {state}{field};"));
+    }
+    shader.line("}");
+    if down > 1 {
+        shader.line("workgroupBarrier();");
+    }
 }
 
 /// Merges the chunks and computes what follows, for each column.

@@ -4,7 +4,12 @@ use graphc_ir::error::Result;
 
 use super::{LANES, Work, coordinates, one_each};
 use crate::code::Builder;
-use crate::wgsl::Shader;
+use crate::wgsl::{Grid, Shader};
+use crate::words::Word;
+
+/// Lanes that share a row of an arg-reduction, at most, and columns of each, at least.
+const ROW_LANES: usize = 256;
+const MIN_COLUMNS: usize = 4;
 
 /// The index of the first largest or smallest element of each row; NaN wins.
 pub fn arg_reduce(b: &mut Builder, work: &Work<'_>, max: bool, rows: &[usize], cols: usize) -> Result<()> {
@@ -12,27 +17,57 @@ pub fn arg_reduce(b: &mut Builder, work: &Work<'_>, max: bool, rows: &[usize], c
     if count == 0 {
         return Ok(());
     }
-    let mut shader = Shader::new(LANES, work.commits);
-    let grid = one_each(&mut shader, count);
+    let width = (cols / MIN_COLUMNS).next_power_of_two().clamp(1, ROW_LANES);
+    let lanes = width.max(LANES);
+    let together = lanes / width;
+    let mut shader = Shader::new(lanes, work.commits);
+    let grid = Grid::of(count.div_ceil(together));
+    let group = Shader::group(grid);
+    if grid.groups[1] > 1 {
+        // Whole workgroups, so that barriers stay uniform.
+        shader.line(format!("if ({group} * {together}u >= {count}u) {{ return; }}"));
+    }
+    shader.line(format!("let slot = lane % {width}u;"));
+    shader.line(format!("let place = {group} * {together}u + lane / {width}u;"));
+    shader.line(format!("let i = min(place, {}u);", count - 1));
     let at = coordinates(&mut shader, "r", "i", rows);
     let (place, view) = &work.reads[0];
     let array = shader.bind(place, false);
     let element = |j: &str| format!("{array}[{}]", place.element(view, &[&at[..], &[j.into()]].concat()));
     let beats = if max { ">" } else { "<" };
     let better = if place.dtype.is_float() {
-        format!("!gc_is_nan(best) && (gc_is_nan(x) || x {beats} best)")
+        format!(
+            "(gc_is_nan(x) && (!gc_is_nan(best) || j < winner)) || (!gc_is_nan(x) && !gc_is_nan(best) && \
+             (x {beats} best || (x == best && j < winner)))"
+        )
     } else {
-        format!("x {beats} best")
+        format!("x {beats} best || (x == best && j < winner)")
     };
-    shader.line("var winner = 0;");
-    shader.line(format!("var best = {};", element("0")));
-    shader.line(format!("for (var j = 1; j < {cols}; j++) {{"));
+    shader.line("var winner = i32(slot);");
+    shader.line(format!("var best = {};", element("winner")));
+    shader.line(format!("for (var j = i32(slot) + {width}; j < {cols}; j += {width}) {{"));
     shader.line(format!("    let x = {};", element("j")));
     shader.line(format!("    if ({better}) {{ best = x; winner = j; }}"));
     shader.line("}");
+    if width > 1 {
+        let word = Word::of(place.dtype).unwrap_or(Word::F32).name();
+        shader.head.push_str(&format!("var<workgroup> values: array<{word}, {lanes}>;\n"));
+        shader.head.push_str(&format!("var<workgroup> winners: array<i32, {lanes}>;\n"));
+        shader.line("values[lane] = best; winners[lane] = winner;");
+        shader.line("workgroupBarrier();");
+        shader.line(format!("for (var half = {}u; half > 0u; half = half >> 1u) {{", width / 2));
+        shader.line("    if (slot < half) {");
+        shader.line("        let x = values[lane + half]; let j = winners[lane + half];");
+        shader.line(format!("        if ({better}) {{ best = x; winner = j; }}"));
+        shader.line("        values[lane] = best; winners[lane] = winner;");
+        shader.line("    }");
+        shader.line("    workgroupBarrier();");
+        shader.line("}");
+    }
     let (place, view) = &work.writes[0];
     let out = shader.bind(place, true);
-    shader.line(format!("{out}[{}] = winner;", place.element(view, &at)));
+    let done = format!("{out}[{}] = winner;", place.element(view, &at));
+    shader.line(format!("if (slot == 0u && place < {count}u) {{ {done} }}"));
     b.launch(shader, grid);
     Ok(())
 }

@@ -77,7 +77,9 @@ pub fn algorithm(kernel: &Kernel, caps: &GpuCaps) -> &'static str {
         _ => "shared tiles, k cut",
     };
     match kernel {
-        Kernel::Dot(d) => tiles(&tiles::choose(caps, [d.batch.iter().product(), d.m, d.n, d.k])),
+        Kernel::Dot(d) => {
+            tiles(&tiles::choose(caps, tiles::Of::Matrices, [d.batch.iter().product(), d.m, d.n, d.k]))
+        }
         Kernel::Conv(c) => conv::tiles(c, caps).as_ref().map_or("one invocation an element", tiles),
         Kernel::Nest(n) if n.body.folds(FoldAxis::Rows) => "chunks of rows",
         Kernel::Nest(n) if n.body.folds(FoldAxis::Cols) => "lanes of a row",
@@ -132,6 +134,9 @@ pub fn takes_vectors(
         && sides.all(|(port, s)| writes[s.write].0.mem != port.0.mem || (vectors(port) && !narrow(s)))
 }
 
+/// Instructions of a short body, at most.
+const LONG: usize = 8;
+
 /// A kernel that makes one value for each element of its result, and hands it to an epilogue.
 pub struct Epilogue<'a> {
     pub body: &'a Body,
@@ -143,6 +148,11 @@ impl Epilogue<'_> {
     /// Whether it can take four neighbouring columns at once.
     pub fn takes_vectors(&self, work: &Work<'_>) -> bool {
         takes_vectors(self.body, &work.reads, &work.writes, &self.sizes, |_| false)
+    }
+
+    /// Whether its text is long.
+    pub fn is_long(&self) -> bool {
+        std::env::var("GC_DIRECT").is_err() && self.body.insts.len() > LONG
     }
 
     /// Writes a function `epilogue` of the value and the coordinates, one parameter a dim of a size above 1.

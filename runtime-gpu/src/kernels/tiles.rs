@@ -21,7 +21,7 @@ pub struct Tiles {
 const MIN_CUT: usize = 256;
 
 /// Parts of k, at most.
-const MAX_CUTS: usize = 32;
+const MAX_CUTS: usize = 64;
 
 /// Padding of a step of shared copies, in vectors of four steps each: what neighbouring invocations write then falls on
 /// different banks.
@@ -53,37 +53,79 @@ impl Tiles {
 }
 
 const REGISTERS: Tiles = Tiles { block: [32, 32], each: [4, 4], shared: None, ahead: false, cuts: 1 };
-const LARGE: Tiles = Tiles::shared([128, 128], [8, 8]);
+const LARGE: Tiles = Tiles { ahead: true, ..Tiles::shared([128, 128], [8, 8]) };
 const TALL: Tiles = Tiles::shared([128, 64], [8, 8]);
 const MIDDLE: Tiles = Tiles::shared([64, 64], [8, 4]);
 const SMALL: Tiles = Tiles::shared([32, 32], [4, 4]);
 
-/// The tiles of a batch of products of `[count, m, n, k]`: the largest that still make enough workgroups for the kind
-/// of adapter, and cuts of a long k where even the smallest do not.
-pub fn choose(caps: &GpuCaps, [count, m, n, k]: [usize; 4]) -> Tiles {
+/// What sums are of: the rate of tiles depends on what finding elements costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Products of matrices.
+    Matrices,
+    /// Convolutions.
+    Windows,
+}
+
+/// What was measured of tiles on an H200 (`gpu_speed --tiles` of `benches/`).
+struct Speed {
+    tiles: Tiles,
+    /// Workgroups that a multiprocessor holds at once.
+    resident: usize,
+    /// Sums of products in a second, in 10^12, of all multiprocessors when they are full: of matrices, of windows.
+    rates: [f64; 2],
+}
+
+const SPEEDS: [Speed; 4] = [
+    Speed { tiles: LARGE, resident: 2, rates: [17.5, 9.5] },
+    Speed { tiles: TALL, resident: 3, rates: [16.5, 12.5] },
+    Speed { tiles: MIDDLE, resident: 4, rates: [16.5, 10.0] },
+    Speed { tiles: SMALL, resident: 8, rates: [14.5, 8.5] },
+];
+
+/// Multiprocessors of the card that was measured.
+const MEASURED: f64 = 132.0;
+/// The share of a full wave's time that one workgroup takes by itself: it cannot hide what it waits for.
+const ALONE: f64 = 0.35;
+/// Seconds that another dispatch costs.
+const DISPATCH: f64 = 6e-6;
+/// Words in a second, in 10^12, that parts of cuts are written and read with.
+const WORDS: f64 = 0.75;
+
+impl Speed {
+    /// The seconds that a product is expected to take, cut so often.
+    fn time(&self, busy: usize, of: Of, [count, m, n, k]: [usize; 4], cuts: usize) -> f64 {
+        let Speed { tiles, resident, rates } = self;
+        let rate = rates[usize::from(of == Of::Windows)] * 1e12 * busy as f64 / MEASURED;
+        let slots = busy * resident;
+        let groups = count * tiles.blocks(m, n)[0] * tiles.blocks(m, n)[1] * cuts;
+        let sums = tiles.block[0] * tiles.block[1] * k.div_ceil(cuts);
+        let wave = (slots * sums) as f64 / rate;
+        let (full, rest) = (groups / slots, groups % slots);
+        let last = if rest > 0 { ALONE + (1.0 - ALONE) * rest as f64 / slots as f64 } else { 0.0 };
+        let parts =
+            if cuts > 1 { DISPATCH + (2 * cuts * count * m * n) as f64 / (WORDS * 1e12) } else { 0.0 };
+        wave * (full as f64 + last) + parts
+    }
+}
+
+/// The tiles of a batch of products of `[count, m, n, k]`: those that are expected to take the least time on a card with so
+/// many multiprocessors as `caps` says, with as many cuts of a long k.
+pub fn choose(caps: &GpuCaps, of: Of, shape: [usize; 4]) -> Tiles {
     if let Some(tiles) = caps.tiles {
         return tiles;
     }
-    let candidates: &[Tiles] = match caps.class {
-        Class::Software => return REGISTERS,
-        Class::Portable => &[MIDDLE, SMALL],
-        Class::Nvidia => {
-            if n <= TALL.block[1] {
-                &[TALL, MIDDLE, SMALL]
-            } else {
-                &[LARGE, MIDDLE, SMALL]
-            }
-        }
-    };
-    let busy = caps.busy;
-    let groups = |t: &Tiles| count * t.blocks(m, n)[0] * t.blocks(m, n)[1];
-    let fits = |t: &&Tiles| t.lanes() <= caps.workgroup_lanes && t.bytes() <= caps.workgroup_bytes;
-    let candidates: Vec<&Tiles> = candidates.iter().filter(fits).collect();
-    let tiles = candidates.iter().find(|t| groups(t) >= busy).or(candidates.last());
-    let tiles = tiles.map_or(REGISTERS, |t| **t);
-    let wanted = (2 * busy).div_ceil(groups(&tiles).max(1));
-    let cuts = if groups(&tiles) < busy { wanted.min(k / MIN_CUT).clamp(1, MAX_CUTS) } else { 1 };
-    Tiles { cuts, ..tiles }
+    if caps.class == Class::Software {
+        return REGISTERS;
+    }
+    let fits =
+        |s: &&Speed| s.tiles.lanes() <= caps.workgroup_lanes && s.tiles.bytes() <= caps.workgroup_bytes;
+    let [count, m, n, k] = shape;
+    let parts = caps.binding_bytes / (size_of::<f32>() * (count * m * n).max(1));
+    let most = (k / MIN_CUT).min(parts).clamp(1, MAX_CUTS);
+    let choices = SPEEDS.iter().filter(fits).flat_map(|s| (1..=most).map(move |cuts| (s, cuts)));
+    let timed = choices.map(|(s, cuts)| (s.time(caps.busy, of, shape, cuts), Tiles { cuts, ..s.tiles }));
+    timed.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(REGISTERS, |(_, tiles)| tiles)
 }
 
 #[cfg(test)]
@@ -96,8 +138,8 @@ mod tests {
         for caps in [GpuCaps::portable(), GpuCaps::software(), GpuCaps::nvidia()] {
             for m in sizes {
                 for n in sizes {
-                    for k in [1, 300, 12_544] {
-                        let tiles = choose(&caps, [1, m, n, k]);
+                    for (of, k) in [(Of::Matrices, 1), (Of::Windows, 300), (Of::Matrices, 12_544)] {
+                        let tiles = choose(&caps, of, [1, m, n, k]);
                         assert!(
                             tiles.lanes() <= caps.workgroup_lanes && tiles.bytes() <= caps.workgroup_bytes
                         );
@@ -106,11 +148,13 @@ mod tests {
                 }
             }
         }
-        let nvidia = |shape| choose(&GpuCaps::nvidia(), shape);
-        assert_eq!(nvidia([1, 4096, 4096, 4096]), LARGE);
-        assert_eq!(nvidia([1, 1024, 1024, 256]), MIDDLE);
-        assert_eq!(nvidia([1, 128, 512, 784]), Tiles { cuts: 3, ..SMALL });
-        assert_eq!(nvidia([1, 10, 64, 12_544]).cuts, MAX_CUTS);
-        assert_eq!(choose(&GpuCaps::portable(), [1, 512, 512, 512]), MIDDLE);
+        let nvidia = |of, shape| choose(&GpuCaps::nvidia(), of, shape);
+        let cut = |tiles, cuts| Tiles { cuts, ..tiles };
+        assert_eq!(nvidia(Of::Matrices, [1, 4096, 4096, 4096]), LARGE);
+        assert_eq!(nvidia(Of::Matrices, [1, 128, 512, 784]), cut(SMALL, 3));
+        assert_eq!(nvidia(Of::Matrices, [1, 64, 4096, 4096]), cut(MIDDLE, 8));
+        assert_eq!(nvidia(Of::Windows, [1, 50_176, 64, 576]), TALL);
+        assert_eq!(nvidia(Of::Windows, [1, 784, 512, 4608]), cut(TALL, 7));
+        assert_eq!(choose(&GpuCaps::portable(), Of::Matrices, [1, 1024, 1024, 512]), MIDDLE);
     }
 }

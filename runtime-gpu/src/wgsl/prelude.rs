@@ -89,12 +89,18 @@ const FUNCTIONS: &[Definition] = &[
 }",
     ),
     (
+        // The same without b and without branches, which lanes of a GPU would all wait for.
         "gc_exp_f32",
         "fn gc_exp_f32(x: f32) -> f32 {
-    if (gc_is_nan(x)) { return x; }
-    if (x >= 88.72284) { return gc_inf(); }
-    if (x < -87.33654) { return 0.0; }
-    return gc_exp_sum(x, 0.0);
+    let a = clamp(x, -104.0, 89.0);
+    let n = round(a * 1.44269504);
+    let r = fma(-n, -2.1219444e-4, fma(-n, 0.6933594, a));
+    let q = 0.49999993 + r * (0.1666652 + r * (0.04166839 + r * (0.008368717 + r * 0.0013814597)));
+    let k = i32(n);
+    let half = k >> 1u;
+    let y = (1.0 + (r + r * r * q)) * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(k - half + 127) << 23u);
+    let high = select(y, gc_inf(), x >= 88.72284);
+    return select(select(high, 0.0, x < -87.33654), x, gc_is_nan(x));
 }",
     ),
     (
@@ -125,11 +131,8 @@ const FUNCTIONS: &[Definition] = &[
     (
         "gc_expm1_f32",
         "fn gc_expm1_f32(x: f32) -> f32 {
-    if (abs(x) < 0.5) {
-        let p = 1.0 + x * (1.0 / 3.0) * (1.0 + x * 0.25 * (1.0 + x * 0.2 * (1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0) * (1.0 + x * 0.125)))));
-        return x + 0.5 * x * x * p;
-    }
-    return select(gc_exp_f32(x) - 1.0, x, gc_is_nan(x));
+    let p = 1.0 + x * (1.0 / 3.0) * (1.0 + x * 0.25 * (1.0 + x * 0.2 * (1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0) * (1.0 + x * 0.125)))));
+    return select(gc_exp_f32(x) - 1.0, x + 0.5 * x * x * p, abs(x) < 0.5);
 }",
     ),
     (
@@ -147,18 +150,16 @@ const FUNCTIONS: &[Definition] = &[
     (
         "gc_tanh_f32",
         "fn gc_tanh_f32(x: f32) -> f32 {
-    if (gc_is_nan(x)) { return x; }
     let t = gc_expm1_f32(2.0 * min(abs(x), 10.0));
     let y = t / (t + 2.0);
-    return select(y, -y, x < 0.0);
+    return select(select(y, -y, x < 0.0), x, gc_is_nan(x));
 }",
     ),
     (
         "gc_sigmoid_f32",
         "fn gc_sigmoid_f32(x: f32) -> f32 {
-    if (gc_is_nan(x)) { return x; }
     let e = gc_exp_f32(-abs(x));
-    return select(1.0, e, x < 0.0) / (1.0 + e);
+    return select(select(1.0, e, x < 0.0) / (1.0 + e), x, gc_is_nan(x));
 }",
     ),
     (
@@ -169,19 +170,22 @@ const FUNCTIONS: &[Definition] = &[
 }",
     ),
     (
+        // Two polynomials, of which both are computed: lanes of a GPU would wait for branches. The exponent of the power lies
+        // between -27 and 0.
         "gc_erf_f32",
         "fn gc_erf_f32(x: f32) -> f32 {
-    if (gc_is_nan(x)) { return x; }
     let a = abs(x);
-    if (a < 0.92) {
-        let q = x * x;
-        let p = 0.12837915 + q * (-0.37612498 + q * (0.11281844 + q * (-0.0267671 + q * (0.0049932754 + q * -0.0005988756))));
-        return x + x * p;
-    }
+    let s = x * x;
+    let p = 0.12837915 + s * (-0.37612498 + s * (0.11281844 + s * (-0.0267671 + s * (0.0049932754 + s * -0.0005988756))));
     let c = min(a, 4.0);
     let h = 0.12864912 + c * (0.6351513 + c * (0.10623689 + c * (-0.02376207 + c * (0.0036424624 + c * (-0.0003228047 + c * 0.000011231394)))));
-    let y = 1.0 - gc_exp_f32(-(c + c * h));
-    return select(y, -y, x < 0.0);
+    let z = -(c + c * h);
+    let n = round(z * 1.44269504);
+    let r = fma(-n, -2.1219444e-4, fma(-n, 0.6933594, z));
+    let q = 0.49999993 + r * (0.1666652 + r * (0.04166839 + r * (0.008368717 + r * 0.0013814597)));
+    let y = 1.0 - (1.0 + (r + r * r * q)) * bitcast<f32>(u32(i32(n) + 127) << 23u);
+    let large = select(y, -y, x < 0.0);
+    return select(select(large, x + x * p, a < 0.92), x, gc_is_nan(x));
 }",
     ),
     (

@@ -1,7 +1,7 @@
 //! What a GPU reaches: products, elementwise chains, rows, convolutions and whole functions, on the device alone and with
 //! the host.
 //!
-//! `cargo run --release -p graphc-benches --bin gpu_speed [--tiles] [--profile] [NAME ...]`
+//! `cargo run --release -p graphc-benches --bin gpu_speed [--tiles | --profile | --shaders] [--software] [NAME ...]`
 //!
 //! Every line is a JSON object. `benches/peers/gpu.py` runs it beside PyTorch.
 
@@ -22,6 +22,8 @@ use work::Work;
 
 /// Device time that a measurement takes, at least, in seconds.
 const LEAST: f64 = 0.03;
+/// Seconds of work before it.
+const WARM: f64 = 0.25;
 /// Measurements of which the median counts.
 const SAMPLES: usize = 7;
 /// Runs of a session for a measurement with the host.
@@ -33,6 +35,10 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|a| a == name);
     let names: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
+    if flag("--shaders") {
+        let all = work::all(false)?.into_iter();
+        return all.filter(|w| names.iter().any(|n| w.name == n.as_str())).try_for_each(|w| shaders(&w));
+    }
     let gpu = Gpu::open(None)?;
     println!("{{\"adapter\":\"{}\"}}", gpu.info());
     if gpu.info().is_software() && !flag("--software") {
@@ -40,6 +46,23 @@ fn main() -> Result<()> {
             "this is a driver that computes on the CPU; its times tell nothing (--software runs anyway)"
                 .into(),
         );
+    }
+    if flag("--bandwidth") {
+        for log in [20, 22, 24, 26, 27] {
+            let bytes = 4u64 << log;
+            let copy = gpu.copy_time(bytes, 20)?.as_secs_f64();
+            let work = work::scale(1 << log)?;
+            let Ready { executable, .. } = ready(&gpu, gpu.caps(), &work)?;
+            let scale = device_time(&executable)?;
+            let rate = |time: f64| 2.0 * bytes as f64 / time / 1e9;
+            println!(
+                "{{\"mib\":{},\"copy_gb_s\":{:.0},\"scale_gb_s\":{:.0}}}",
+                bytes >> 20,
+                rate(copy),
+                rate(scale)
+            );
+        }
+        return Ok(());
     }
     for work in work::all(flag("--software"))? {
         if names.is_empty() || names.iter().any(|n| work.name.starts_with(n.as_str())) {
@@ -142,7 +165,11 @@ fn sample(ty: &TensorType, binding: &Binding, seed: u64) -> Result<Tensor> {
 fn device_time(executable: &Executable) -> Result<f64> {
     let once = executable.replay(2)?.as_secs_f64() / 2.0;
     let count = ((LEAST / once) as usize).clamp(1, 2000);
-    executable.replay(count)?;
+    // Clocks rise under load.
+    let warm = Instant::now();
+    while warm.elapsed().as_secs_f64() < WARM {
+        executable.replay(count)?;
+    }
     let times = (0..SAMPLES).map(|_| Ok(executable.replay(count)?.as_secs_f64() / count as f64));
     let mut times = times.collect::<Result<Vec<f64>>>()?;
     times.sort_by(f64::total_cmp);
@@ -168,14 +195,16 @@ fn measure(gpu: &Gpu, work: &Work) -> Result<()> {
     }
     drop(executable);
     if work.host {
-        line.push_str(&format!(",\"host_us\":{:.2}", host_time(work)? * 1e6));
+        let [waiting, ahead] = host_times(work)?;
+        line.push_str(&format!(",\"host_us\":{:.2},\"ahead_us\":{:.2}", waiting * 1e6, ahead * 1e6));
     }
     println!("{line}}}");
     Ok(())
 }
 
-/// Median time of a run of a session, from feeds in the host's memory to results there, in seconds.
-fn host_time(work: &Work) -> Result<f64> {
+/// The time of a run of a session, from feeds in the host's memory to results there, in seconds: the median of runs that are
+/// waited for, and the mean of runs of which one is started while another is under way.
+fn host_times(work: &Work) -> Result<[f64; 2]> {
     let mut session = Session::from_module(work.module.clone()).device(Device::Gpu).build()?;
     let function = work.module.function(work.function)?;
     let binding = binding(&work.module, work)?;
@@ -196,13 +225,20 @@ fn host_time(work: &Work) -> Result<f64> {
         }
     }
     times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    let started = Instant::now();
+    let mut under_way = session.start(work.function, feeds.iter().copied())?;
+    for _ in 1..HOST_RUNS {
+        let next = session.start(work.function, feeds.iter().copied())?;
+        session.finish(std::mem::replace(&mut under_way, next))?;
+    }
+    session.finish(under_way)?;
+    Ok([times[times.len() / 2], started.elapsed().as_secs_f64() / HOST_RUNS as f64])
 }
 
 /// Every tile for a product or convolution.
 fn tiles(gpu: &Gpu, work: &Work) -> Result<()> {
     let mut cases = vec![None];
-    let depths: &[usize] = if work.cuts.len() == 1 { &[8, 16, 32] } else { &[16] };
+    let depths: &[usize] = &[16];
     for tiles in Tiles::SHARED {
         for depth in depths.iter().copied() {
             for ahead in [false, true] {
@@ -239,9 +275,23 @@ fn tiles(gpu: &Gpu, work: &Work) -> Result<()> {
     Ok(())
 }
 
+/// The texts of a function's shaders on a large card.
+fn shaders(work: &Work) -> Result<()> {
+    let (caps, remarks) = (GpuCaps::nvidia(), &mut Remarks::default());
+    let function = work.module.function(work.function)?;
+    let graph = driver::optimize(function, &Options::default(), remarks)?;
+    let binding = binding(&work.module, work)?;
+    let target = GpuTarget::new(&caps);
+    let compiled = driver::compile(&graph, function, &binding, &target, &Options::default(), remarks)?;
+    for shader in Code::new(&compiled.main, &caps)?.shaders {
+        println!("{}", shader.text);
+    }
+    Ok(())
+}
+
 /// Median time of the dispatches of the products and convolutions of a run, in seconds.
 fn kernel_time(executable: &Executable, kinds: &[String]) -> Result<f64> {
-    executable.replay(2)?;
+    device_time(executable)?;
     let mut times = Vec::new();
     for _ in 0..SAMPLES {
         let run = executable.profile()?.ok_or("this adapter does not time dispatches")?;

@@ -7,7 +7,7 @@ mod implicit;
 use graphc_ir::error::Result;
 use graphc_ir::program::Conv;
 
-use super::tiles::{Tiles, choose};
+use super::tiles::{Of, Tiles, choose};
 use super::{Epilogue, Work};
 use crate::caps::GpuCaps;
 use crate::code::Builder;
@@ -31,7 +31,7 @@ pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv) -> Result<()> {
 /// The shared tiles that a convolution is summed over; `None` where each invocation sums by itself.
 pub fn tiles(conv: &Conv, caps: &GpuCaps) -> Option<Tiles> {
     let shape = implicit::shape(conv);
-    let tiles = choose(caps, shape);
+    let tiles = choose(caps, Of::Windows, shape);
     (tiles.shared.is_some() && shape[2] >= MIN_COLUMNS).then_some(tiles)
 }
 

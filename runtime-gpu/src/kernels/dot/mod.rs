@@ -6,7 +6,7 @@ use graphc_ir::error::Result;
 use graphc_ir::program::Dot;
 
 use super::tiled::{self, Side, Sums};
-use super::tiles::choose;
+use super::tiles::{Of, choose};
 use super::{Epilogue, Work, coordinates};
 use crate::code::Builder;
 use crate::wgsl::Shader;
@@ -18,7 +18,7 @@ pub fn build(b: &mut Builder, work: &Work<'_>, dot: &Dot) -> Result<()> {
     if m * n * count == 0 {
         return Ok(());
     }
-    let tiles = choose(b.caps(), [count, *m, *n, *k]);
+    let tiles = choose(b.caps(), Of::Matrices, [count, *m, *n, *k]);
     let epilogue = Epilogue { body, sizes: [&batch[..], &[*m, *n]].concat() };
     if tiles.shared.is_none() {
         return registers::build(b, work, dot, &epilogue, &tiles);

@@ -129,42 +129,109 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         shader.line("workgroupBarrier();");
         shader.line("}");
     }
+    let in_turns = vectors && parts.is_none() && sums.epilogue.is_long();
+    match in_turns.then(|| rows_of_a_turn(&copies[0], tiles)).flatten() {
+        Some(rows) => finish_in_turns(&mut shader, sums, &copies, tiles, rows),
+        None => finish(&mut shader, sums, &copies, tiles, parts.as_ref(), vectors),
+    }
+    b.launch(shader, grid);
+    match parts {
+        Some(parts) => add_parts(b, sums, &parts, tiles.cuts, vectors),
+        None => Ok(()),
+    }
+}
+
+/// Hands an invocation's sums to the epilogue, or stores them as a cut's part.
+fn finish(
+    shader: &mut Shader,
+    sums: &Sums<'_>,
+    copies: &[Copies<'_>; 2],
+    tiles: &Tiles,
+    parts: Option<&Place>,
+    vectors: bool,
+) {
+    let [count, m, n, _] = sums.shape;
+    let [each_m, each_n] = tiles.each;
+    let (threads_m, threads_n) = (tiles.block[0] / each_m, tiles.block[1] / each_n);
     let total = count * m * n;
     let wide = if vectors { VECTOR } else { 1 };
     for i in 0..each_m {
         for j in (0..each_n).step_by(wide) {
             let r = format!("(row0 + {})", copies[0].place(i, "ty", threads_m));
             let c = format!("(col0 + {})", copies[1].place(j, "tx", threads_n));
-            let sums: Vec<String> = (j..j + wide).map(|j| format!("c{i}_{j}")).collect();
-            let sum = if vectors { format!("vec4<f32>({})", sums.join(", ")) } else { sums[0].clone() };
-            let done = match &parts {
+            let own: Vec<String> = (j..j + wide).map(|j| format!("c{i}_{j}")).collect();
+            let sum = if vectors { format!("vec4<f32>({})", own.join(", ")) } else { own[0].clone() };
+            let done = match parts {
                 None => format!("finish({sum}, product, {r}, {c});"),
                 Some(parts) => {
-                    let at =
-                        parts.dense(&format!("i32(cut) * {total} + (i32(product) * {m} + {r}) * {n} + {c}"));
+                    let number = format!("i32(cut) * {total} + (i32(product) * {m} + {r}) * {n} + {c}");
+                    let at = parts.dense(&number);
                     match vectors {
                         true => format!("{}[({at}) >> 2u] = {sum};", shader.bind_vectors(parts, true)),
                         false => format!("{}[{at}] = {sum};", shader.bind(parts, true)),
                     }
                 }
             };
-            let mut inside = Vec::new();
-            if !m.is_multiple_of(block_m) {
-                inside.push(format!("{r} < {m}"));
-            }
-            if !n.is_multiple_of(block_n) {
-                inside.push(format!("{c} < {n}"));
-            }
-            shader.line(match inside.is_empty() {
-                true => done,
-                false => format!("if ({}) {{ {done} }}", inside.join(" && ")),
-            });
+            shader.line(guarded(sums, tiles, &r, &c, done));
         }
     }
-    b.launch(shader, grid);
-    match parts {
-        Some(parts) => add_parts(b, sums, &parts, tiles.cuts, vectors),
-        None => Ok(()),
+}
+
+/// Rows of an invocation for which the copies of A have room at a time, if for any.
+fn rows_of_a_turn(copies: &Copies<'_>, tiles: &Tiles) -> Option<usize> {
+    let vectors = tiles.block[0] / tiles.each[0] * tiles.block[1] / VECTOR;
+    let room = copies.vectors() * (1 + usize::from(tiles.ahead));
+    let fits = |rows: &usize| rows * vectors <= room && tiles.each[0].is_multiple_of(*rows);
+    [VECTOR, 2, 1].into_iter().find(fits)
+}
+
+/// Hands sums to the epilogue through the copies' memory, some rows of every invocation at a time. The text of a long
+/// epilogue is there once a turn then instead of once a vector: instructions come from memory too.
+fn finish_in_turns(
+    shader: &mut Shader,
+    sums: &Sums<'_>,
+    copies: &[Copies<'_>; 2],
+    tiles: &Tiles,
+    rows: usize,
+) {
+    let [each_m, each_n] = tiles.each;
+    let (threads_m, threads_n) = (tiles.block[0] / each_m, tiles.block[1] / each_n);
+    let across = tiles.block[1] / VECTOR;
+    for turn in 0..each_m / rows {
+        for i in 0..rows {
+            for j in (0..each_n).step_by(VECTOR) {
+                let own: Vec<String> = (j..j + VECTOR).map(|j| format!("c{}_{j}", turn * rows + i)).collect();
+                let at = format!("(ty + {}) * {across} + tx + {}", i * threads_m, j / VECTOR * threads_n);
+                shader.line(format!("sa[{at}] = vec4<f32>({});", own.join(", ")));
+            }
+        }
+        shader.line("workgroupBarrier();");
+        let (count, lanes) = (rows * threads_m * across, tiles.lanes());
+        // Compilers do not know the zero, and so leave this a loop.
+        shader.line(format!("for (var u = lane; u < {count}u + env[0].x; u += {lanes}u) {{"));
+        shader.line(format!("let mine = i32(u) / {across};"));
+        let place = copies[0].turned(turn * rows, "mine", threads_m);
+        shader.line(format!("let r = row0 + {place};"));
+        shader.line(format!("let c = col0 + i32(u) % {across} * {VECTOR};"));
+        shader.line(guarded(sums, tiles, "r", "c", "finish(sa[u], product, r, c);".into()));
+        shader.line("}");
+        shader.line("workgroupBarrier();");
+    }
+}
+
+/// A statement for the elements that there are.
+fn guarded(sums: &Sums<'_>, tiles: &Tiles, r: &str, c: &str, statement: String) -> String {
+    let [_, m, n, _] = sums.shape;
+    let mut inside = Vec::new();
+    if !m.is_multiple_of(tiles.block[0]) {
+        inside.push(format!("{r} < {m}"));
+    }
+    if !n.is_multiple_of(tiles.block[1]) {
+        inside.push(format!("{c} < {n}"));
+    }
+    match inside.is_empty() {
+        true => statement,
+        false => format!("if ({}) {{ {statement} }}", inside.join(" && ")),
     }
 }
 

@@ -12,6 +12,10 @@ use crate::wgsl::Shader;
 /// Coordinates that were declared.
 pub type Names = Vec<String>;
 
+/// The condition that there is an element, and its number, from what was declared for its row or column and its step, and
+/// what the names of more variables end in.
+pub type Element<'a> = dyn Fn(&mut Shader, &[String], &[String], &str) -> (Option<String>, String) + 'a;
+
 /// An operand.
 pub struct Side<'a> {
     /// Its read port.
@@ -27,7 +31,7 @@ pub struct Side<'a> {
     pub step: &'a dyn Fn(&mut Shader, &str, &str) -> Names,
     /// The number of the element of a row or column and a step, and the condition that there is one; it counts as zero
     /// elsewhere. May declare more.
-    pub element: &'a dyn Fn(&mut Shader, &[String], &[String], &str) -> (Option<String>, String),
+    pub element: &'a Element<'a>,
 }
 
 /// The copies of one operand: `width` rows or columns by `depth` steps.
@@ -204,6 +208,18 @@ impl<'a> Copies<'a> {
         match self.side.k_first {
             true => format!("{name}{i}.{}", field(s)),
             false => format!("{name}{s}_{}.{}", i / VECTOR, field(i % VECTOR)),
+        }
+    }
+
+    /// The place in the block of row `number`, counted over invocations and then over each one's rows from `i` on; `i` and
+    /// what is counted begin or end no group of four.
+    pub fn turned(&self, i: usize, number: &str, apart: usize) -> String {
+        match self.side.k_first {
+            true => format!("{number} + {}", i * apart),
+            false => {
+                let group = i / VECTOR * apart * VECTOR + i % VECTOR;
+                format!("{number} % {apart} * {VECTOR} + {number} / {apart} + {group}")
+            }
         }
     }
 
