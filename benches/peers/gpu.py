@@ -1,6 +1,6 @@
 """graphc's GPU runtime beside PyTorch on one NVIDIA card, TF32 off.
 
-    python benches/peers/gpu.py --bench target/release/gpu_speed [--rounds 3] [--json FILE]
+    python benches/peers/gpu.py --bench target/release/gpu_speed [--rounds 3] [--json FILE] [NAME ...]
 
 `--bench` is the binary of `cargo build --release -p graphc-benches --bin gpu_speed`. Each round runs it and then
 PyTorch over the same functions, shapes and kinds of values; the medians of rounds count. Times on the device are of
@@ -173,20 +173,22 @@ WORK: dict[str, tuple[Callable[[], Step], bool]] = {
 }
 
 
-def graphc(bench: str) -> tuple[str, dict[str, dict[str, float]]]:
-    lines = subprocess.run([bench], capture_output=True, text=True, check=False)
+def graphc(bench: str, names: list[str]) -> tuple[str, dict[str, dict[str, float]]]:
+    lines = subprocess.run([bench, *names], capture_output=True, text=True, check=False)
     if lines.returncode:
         sys.exit(lines.stderr)
-    documents = [json.loads(line) for line in lines.stdout.splitlines()] or [{"adapter": "none"}]
+    documents = [json.loads(line) for line in lines.stdout.splitlines()]
     for document in documents:
         if "error" in document:
             print(f"{document['name']}: {document['error'][:300]}", file=sys.stderr)
     return documents[0]["adapter"], {d["name"]: d for d in documents[1:] if "error" not in d}
 
 
-def peer() -> dict[str, dict[str, float]]:
+def peer(names: list[str]) -> dict[str, dict[str, float]]:
     found = {}
     for name, (make, host) in WORK.items():
+        if names and not any(name.startswith(wanted) for wanted in names):
+            continue
         step = make()
         found[name] = {"device_us": on_device(step)}
         if host:
@@ -196,27 +198,13 @@ def peer() -> dict[str, dict[str, float]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bench", required=True)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json")
-    options = parser.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    ours, theirs, adapter = [], [], ""
-    for _ in range(options.rounds):
-        adapter, found = graphc(options.bench)
-        ours.append(found)
-        theirs.append(peer())
-    print(f"{adapter}; PyTorch {torch.__version__} on {torch.cuda.get_device_name()}; medians of {options.rounds} rounds")
+def median(rounds: list[dict[str, dict[str, float]]], name: str, key: str) -> float | None:
+    values = [found[name][key] for found in rounds if key in found.get(name, {})]
+    return statistics.median(values) if values else None
+
+
+def report(ours: list[dict[str, dict[str, float]]], theirs: list[dict[str, dict[str, float]]]) -> None:
     print(f"{'':28} {'graphc us':>11} {'PyTorch us':>11} {'ratio':>6}  what")
-
-    def median(rounds: list[dict[str, dict[str, float]]], name: str, key: str) -> float | None:
-        values = [found[name][key] for found in rounds if key in found.get(name, {})]
-        return statistics.median(values) if values else None
-
     names = list(dict.fromkeys([*WORK, *(name for found in ours for name in found)]))
     for name in names:
         for key, what in (("device_us", "device"), ("host_us", "host"), ("ahead_us", "ahead")):
@@ -224,12 +212,34 @@ def main() -> None:
             if own is None and other is None:
                 continue
             extra = [f"{k} {median(ours, name, k):.1f}" for k in ("tflops", "gb_s") if median(ours, name, k)]
-            ratio = f"{other / own:6.2f}" if own and other else "      "
+            ratio = f"{other / own:6.2f}" if own and other else " " * 6
             shown = [f"{value:11.1f}" if value else " " * 11 for value in (own, other)]
             print(f"{name:28} {shown[0]} {shown[1]} {ratio}  {what} {' '.join(extra) if what == 'device' else ''}")
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"adapter": adapter, "graphc": ours, "torch": theirs}, file, indent=1)
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bench", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json")
+    parser.add_argument("names", nargs="*", help="what names begin with; everything if none is given")
+    options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    ours, theirs = [], []
+    own_names = [name for name in options.names if name != "copy"]
+    for done in range(1, options.rounds + 1):
+        adapter, found = graphc(options.bench, own_names)
+        ours.append(found)
+        theirs.append(peer(options.names))
+        # What was measured is there even if the rest is cut off.
+        print(f"{adapter}; PyTorch {torch.__version__} on {torch.cuda.get_device_name()}; medians of {done} rounds")
+        report(ours, theirs)
+        if options.json:
+            with open(options.json, "w", encoding="utf-8") as file:
+                json.dump({"adapter": adapter, "graphc": ours, "torch": theirs}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -225,10 +225,7 @@ impl Gpu {
             label: Some("graphc"),
             required_features: adapter.features() & CLOCK,
             required_limits: limits,
-            memory_hints: match std::env::var("GC_HINT").as_deref() {
-                Ok("perf") => wgpu::MemoryHints::Performance,
-                _ => wgpu::MemoryHints::MemoryUsage,
-            },
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))

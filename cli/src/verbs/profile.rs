@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use graphc::ir::wire::json::{Layout, object_document};
-use graphc::{Peaks, Profile, Tensor};
+use graphc::{Device, Peaks, Profile, Tensor};
 
 use crate::args::Global;
 use crate::exit::{Failure, Result};
@@ -44,7 +44,9 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
     let feeds = args.feeds.feeds_or_random(&session, &name, global.seed, 1)?;
     let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let profile = session.profile(&name, &feeds, Duration::from_secs_f64(args.seconds))?;
-    let peaks = Peaks::measure().map_err(Failure::from)?;
+    // The peaks are the processor's.
+    let on_cpu = session.device() == Device::Cpu;
+    let peaks = on_cpu.then(Peaks::measure).transpose().map_err(Failure::from)?;
     if let Some(trace) = trace {
         trace.write(chrome_trace(&profile).as_bytes())?;
     }
@@ -61,43 +63,56 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         }
         return Ok(());
     }
-    terminal.print(&table(&name, &profile, &peaks, session.threads()))
+    terminal.print(&table(&name, &profile, peaks.as_ref(), session.threads()))
 }
 
-/// Steps with their times, rates, and parts of the peaks of all threads.
-fn table(name: &str, profile: &Profile, peaks: &Peaks, threads: usize) -> String {
+/// Steps with their times, rates, and parts of the peaks of all threads where they are known.
+fn table(name: &str, profile: &Profile, peaks: Option<&Peaks>, threads: usize) -> String {
     let total: f64 = profile.medians.iter().map(Duration::as_secs_f64).sum();
     let mut text = format!(
-        "{name}: {:.1} us in {} steps, median of {} runs, {threads} threads\n\
-         one core: {:.0} GFLOP/s of f32 multiply-adds, {:.1} GB/s of reads\n\
-         {:>4} {:>10} {:>6} {:>9} {:>6} {:>8} {:>6}  kernel\n",
+        "{name}: {:.1} us in {} steps, median of {} runs",
         profile.run.as_secs_f64() * 1e6,
         profile.steps.len(),
-        profile.runs,
-        peaks.flops / 1e9,
-        peaks.bandwidth / 1e9,
-        "step",
-        "us",
-        "%",
-        "GFLOP/s",
-        "% peak",
-        "GB/s",
-        "% peak",
+        profile.runs
     );
+    // Writing to a string cannot fail.
+    let _ = match peaks {
+        Some(peaks) => writeln!(
+            text,
+            ", {threads} threads\none core: {:.0} GFLOP/s of f32 multiply-adds, {:.1} GB/s of reads\n\
+             {:>4} {:>10} {:>6} {:>9} {:>6} {:>8} {:>6}  kernel",
+            peaks.flops / 1e9,
+            peaks.bandwidth / 1e9,
+            "step",
+            "us",
+            "%",
+            "GFLOP/s",
+            "% peak",
+            "GB/s",
+            "% peak",
+        ),
+        None => writeln!(
+            text,
+            " by the device's clock\n{:>4} {:>10} {:>6} {:>9} {:>8}  kernel",
+            "step", "us", "%", "GFLOP/s", "GB/s"
+        ),
+    };
     for (i, (step, time)) in profile.steps.iter().zip(&profile.medians).enumerate() {
         let seconds = time.as_secs_f64().max(1e-9);
         let (flops, bytes) = (step.flops / seconds, step.bytes / seconds);
-        let threads = threads as f64;
-        // Writing to a string cannot fail.
+        let share = |rate: f64, peak: fn(&Peaks) -> f64| {
+            let of = |peaks| format!(" {:>6.1}", rate / peak(peaks) / threads as f64 * 100.0);
+            peaks.map_or(String::new(), of)
+        };
         let _ = writeln!(
             text,
-            "{i:>4} {:>10.1} {:>6.1} {:>9.1} {:>6.1} {:>8.1} {:>6.1}  {} [{}] {}",
+            "{i:>4} {:>10.1} {:>6.1} {:>9.1}{} {:>8.1}{}  {} [{}] {}",
             seconds * 1e6,
             seconds / total * 100.0,
             flops / 1e9,
-            flops / peaks.flops / threads * 100.0,
+            share(flops, |peaks| peaks.flops),
             bytes / 1e9,
-            bytes / peaks.bandwidth / threads * 100.0,
+            share(bytes, |peaks| peaks.bandwidth),
             step.kind,
             step.algorithm,
             step.origins

@@ -187,11 +187,11 @@ scalar_fns! {
         |a| if a[0] > 0.0 { a[0] + (-a[0]).exp().ln_1p() } else { a[0].exp().ln_1p() }, no_int,
         |d| vec![Some(d.g * d.x[0].sigmoid())];
     /// Sine.
-    Sin "sin" 1 Float Reals, "sin(x)", "sin({0})", 4.0,
+    Sin "sin" 1 Float Reals, "sin(x)", "gc_sin({0})", 4.0,
         |a| a[0].sin(), no_int,
         |d| vec![Some(d.g * d.x[0].cos())];
     /// Cosine.
-    Cos "cos" 1 Float Reals, "cos(x)", "cos({0})", 4.0,
+    Cos "cos" 1 Float Reals, "cos(x)", "gc_cos({0})", 4.0,
         |a| a[0].cos(), no_int,
         |d| vec![Some(-(d.g * d.x[0].sin()))];
     /// Error function.

@@ -1,6 +1,7 @@
 //! A GPU as a device: Programs as compute shaders, with state that stays in the GPU's memory.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use graphc_gpu::{
     AdapterInfo, DeviceMemory, Executable, GpuError, GpuTarget, Home, RunError, Started, from_words, to_words,
@@ -152,6 +153,23 @@ impl Gpu {
         Ok(started)
     }
 
+    /// Runs and gives the times of the steps' dispatches, each with its step; `None` where the adapter has no clock for them.
+    pub fn times(
+        &self,
+        code: &Code,
+        function: &Function,
+        feeds: &[(&str, &Tensor)],
+        state: &mut State,
+    ) -> Result<Option<Vec<(usize, Duration)>>> {
+        let mut resident = self.resident();
+        self.bring(code, &mut resident, function, feeds, state)?;
+        let times = code.main.profile().map_err(device)?;
+        if times.is_some() {
+            self.assign(code, &mut resident, state);
+        }
+        Ok(times)
+    }
+
     fn begin(
         &self,
         code: &Code,
@@ -160,6 +178,19 @@ impl Gpu {
         feeds: &[(&str, &Tensor)],
         state: &State,
     ) -> Result<Started> {
+        self.bring(code, resident, function, feeds, state)?;
+        code.main.start().map_err(ran)
+    }
+
+    /// Brings what a run reads to the device.
+    fn bring(
+        &self,
+        code: &Code,
+        resident: &mut [Option<Resident>],
+        function: &Function,
+        feeds: &[(&str, &Tensor)],
+        state: &State,
+    ) -> Result<()> {
         let prepared = code.prepare.iter().flat_map(|p| &p.states);
         for i in code.uses.iter().chain(prepared) {
             self.upload(resident, *i, state)?;
@@ -172,7 +203,7 @@ impl Gpu {
                 code.main.write_input(i, tensor.dtype(), tensor.bytes()).map_err(ran)?;
             }
         }
-        code.main.start().map_err(ran)
+        Ok(())
     }
 
     /// Notes that a run's assignments are on the device.

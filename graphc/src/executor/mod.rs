@@ -8,6 +8,8 @@ mod gpu;
 mod reference;
 mod staged;
 
+use std::time::Duration;
+
 use graphc_ir::dim::Binding;
 use graphc_ir::target::{self, Target};
 use graphc_ir::{Function, Graph, Node, Tensor};
@@ -177,6 +179,22 @@ impl Executor {
             (Started::Gpu(started), Code::Gpu(code)) => code.finish(started, &mut outputs).map(|()| outputs),
             #[cfg(feature = "gpu")]
             _ => Err(Error::Internal("a run is finished on another device than it was started on".into())),
+        }
+    }
+
+    /// Runs with the state for itself and gives the times of the steps by the device's own clock, each with its step and some
+    /// in parts; `None` where it has none.
+    pub fn times(
+        &self,
+        code: &Code,
+        function: &Function,
+        feeds: &[(&str, &Tensor)],
+        state: &mut State,
+    ) -> Result<Option<Vec<(usize, Duration)>>> {
+        match (self, code) {
+            #[cfg(feature = "gpu")]
+            (Executor::Gpu(gpu), Code::Gpu(code)) => gpu.times(code, function, feeds, state),
+            _ => Ok(None),
         }
     }
 

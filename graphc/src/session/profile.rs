@@ -8,6 +8,7 @@ use graphc_ir::program::{Program, Step};
 use graphc_optimizer::driver;
 use graphc_optimizer::remarks::{Remark, Remarks};
 
+use super::cache::Specialization;
 use super::{Session, feeds};
 use crate::error::{Error, Result};
 use crate::executor::lower;
@@ -53,7 +54,7 @@ pub struct Profile {
     pub last: Vec<Duration>,
     /// Number of runs.
     pub runs: usize,
-    /// Median time of a whole run.
+    /// Median time of a whole run; on a GPU that of its steps on the device.
     pub run: Duration,
 }
 
@@ -123,6 +124,13 @@ impl Session {
         self.run_exclusively(&specialization, feeds, &mut outputs, &mut |_| {})?;
         while runs.is_empty() || started.elapsed() < time {
             let start = Instant::now();
+            if let Some(parts) = self.device_times(&specialization, feeds)? {
+                let mut sums = vec![Duration::ZERO; steps.len()];
+                parts.iter().for_each(|(step, time)| sums[*step] += *time);
+                times.iter_mut().zip(&sums).for_each(|(times, sum)| times.push(*sum));
+                runs.push(sums.iter().sum());
+                continue;
+            }
             let mut before = start;
             self.run_exclusively(&specialization, feeds, &mut outputs, &mut |step| {
                 let now = Instant::now();
@@ -148,5 +156,13 @@ impl Session {
             runs: runs.len(),
             run: median(&mut runs),
         })
+    }
+    fn device_times(
+        &mut self,
+        specialization: &Specialization,
+        feeds: &[(&str, &Tensor)],
+    ) -> Result<Option<Vec<(usize, Duration)>>> {
+        let Session { module, executor, state, .. } = self;
+        executor.times(&specialization.code, &module.functions[specialization.function], feeds, state)
     }
 }

@@ -134,9 +134,6 @@ pub fn takes_vectors(
         && sides.all(|(port, s)| writes[s.write].0.mem != port.0.mem || (vectors(port) && !narrow(s)))
 }
 
-/// Instructions of a short body, at most.
-const LONG: usize = 8;
-
 /// A kernel that makes one value for each element of its result, and hands it to an epilogue.
 pub struct Epilogue<'a> {
     pub body: &'a Body,
@@ -150,9 +147,9 @@ impl Epilogue<'_> {
         takes_vectors(self.body, &work.reads, &work.writes, &self.sizes, |_| false)
     }
 
-    /// Whether its text is long.
-    pub fn is_long(&self) -> bool {
-        std::env::var("GC_DIRECT").is_err() && self.body.insts.len() > LONG
+    /// Whether it reads more than what the kernel made.
+    pub fn loads(&self) -> bool {
+        self.body.insts.iter().any(|inst| matches!(inst.op, InstOp::Load(_)))
     }
 
     /// Writes a function `epilogue` of the value and the coordinates, one parameter a dim of a size above 1.
@@ -160,24 +157,22 @@ impl Epilogue<'_> {
     /// # Errors
     /// When a value does not fit a word.
     pub fn write(&self, shader: &mut Shader, work: &Work<'_>) -> Result<()> {
-        self.write_as(shader, work, false)
+        self.write_as(shader, work, false, 1)
     }
 
-    /// The same, of a vector of the values of four neighbouring columns and the first one's coordinates, if asked.
+    /// The same for several elements at once, each with a value and coordinates: what they read does not wait for what
+    /// others store then. Values are vectors of those of four neighbouring columns, if asked, with the first one's
+    /// coordinates.
     ///
     /// # Errors
     /// When a value does not fit a word.
-    pub fn write_as(&self, shader: &mut Shader, work: &Work<'_>, vectors: bool) -> Result<()> {
-        let mut parameters = vec![format!("acc: {}", if vectors { "vec4<f32>" } else { "f32" })];
-        let coordinates: Vec<String> = (0..self.sizes.len())
-            .map(|d| {
-                if self.sizes[d] == 1 {
-                    return "0".into();
-                }
-                parameters.push(format!("x{d}: i32"));
-                format!("x{d}")
-            })
-            .collect();
+    pub fn write_as(
+        &self,
+        shader: &mut Shader,
+        work: &Work<'_>,
+        vectors: bool,
+        elements: usize,
+    ) -> Result<()> {
         let (leaves, indices) = (Leaf::new(), BTreeMap::new());
         let index = |i: usize| match &self.body.insts[i].op {
             InstOp::Index(strides) => strides.last().copied().unwrap_or(0),
@@ -187,38 +182,66 @@ impl Epilogue<'_> {
             true => Names::neighbours(self.body, |port| &work.reads[port].1, index, |_| false),
             false => Names::single(),
         };
-        let printer = Printer {
-            body: self.body,
-            reads: &work.reads,
-            writes: &work.writes,
-            indices: &indices,
-            sizes: &self.sizes,
-            coordinates,
-            acc: Some("acc"),
-            leaves: &leaves,
-            names,
-        };
-        let roots = self.body.stores.iter().map(|s| s.reg).chain(self.body.checks.iter().map(|c| c.reg));
-        let insts = needed(self.body, roots, &|_| false, &leaves);
-        let mut text = format!("fn epilogue({}) {{\n", parameters.join(", "));
-        text.push_str(&printer.print(shader, &insts)?);
-        for (check, failure) in self.body.checks.iter().zip(&work.failures) {
-            let fail = shader.fail(*failure);
-            text.push_str(&format!("    if (!({})) {{ {fail} }}\n", printer.all(check.reg)));
+        let mut parameters = Vec::new();
+        let accs: Vec<String> = (0..elements).map(|e| format!("acc{e}")).collect();
+        let mut printers = Vec::new();
+        for (e, acc) in accs.iter().enumerate() {
+            parameters.push(format!("{acc}: {}", if vectors { "vec4<f32>" } else { "f32" }));
+            let coordinate = |d: usize| if self.sizes[d] == 1 { "0".into() } else { format!("x{e}_{d}") };
+            let coordinates: Vec<String> = (0..self.sizes.len()).map(coordinate).collect();
+            parameters.extend(coordinates.iter().filter(|c| *c != "0").map(|c| format!("{c}: i32")));
+            let names = match elements {
+                1 => names.clone(),
+                _ => names.tagged(format!("e{e}"), vec![true; self.body.insts.len()]),
+            };
+            printers.push(Printer {
+                body: self.body,
+                reads: &work.reads,
+                writes: &work.writes,
+                indices: &indices,
+                sizes: &self.sizes,
+                coordinates,
+                acc: Some(acc),
+                leaves: &leaves,
+                names,
+            });
         }
-        for store in &self.body.stores {
-            text.push_str(&format!("    {}\n", printer.store(shader, store)));
+        let roots = self.body.stores.iter().map(|s| s.reg).chain(self.body.checks.iter().map(|c| c.reg));
+        let mut insts = needed(self.body, roots, &|_| false, &leaves);
+        insts.sort_by_key(|i| !matches!(self.body.insts[*i].op, InstOp::Load(_)));
+        let mut text = format!("fn epilogue({}) {{\n", parameters.join(", "));
+        for i in insts {
+            for printer in &printers {
+                text.push_str(&printer.print(shader, &[i])?);
+            }
+        }
+        for printer in &printers {
+            for (check, failure) in self.body.checks.iter().zip(&work.failures) {
+                let fail = shader.fail(*failure);
+                text.push_str(&format!("    if (!({})) {{ {fail} }}\n", printer.all(check.reg)));
+            }
+            for store in &self.body.stores {
+                text.push_str(&format!("    {}\n", printer.store(shader, store)));
+            }
         }
         text.push_str("}\n");
         shader.head.push_str(&text);
         Ok(())
     }
 
-    /// A call of the function, given the coordinates of all dims.
+    /// A call of the function for one element, given the coordinates of all dims.
     pub fn call(&self, acc: &str, coordinates: &[String]) -> String {
-        let wide =
-            coordinates.iter().zip(&self.sizes).filter(|(_, size)| **size != 1).map(|(c, _)| c.clone());
-        let arguments: Vec<String> = std::iter::once(acc.to_owned()).chain(wide).collect();
+        self.call_as(&[(acc.to_owned(), coordinates.to_vec())])
+    }
+
+    /// A call of the function for several.
+    pub fn call_as(&self, elements: &[(String, Vec<String>)]) -> String {
+        let mut arguments = Vec::new();
+        for (acc, coordinates) in elements {
+            arguments.push(acc.clone());
+            let wide = coordinates.iter().zip(&self.sizes).filter(|(_, size)| **size != 1);
+            arguments.extend(wide.map(|(c, _)| c.clone()));
+        }
         format!("epilogue({});", arguments.join(", "))
     }
 }

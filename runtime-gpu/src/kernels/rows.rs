@@ -32,9 +32,10 @@ struct Shares {
 }
 
 impl Shares {
-    fn of(caps: &GpuCaps, cols: usize, vectors: bool) -> Shares {
+    /// `apart` says that what is computed of a column is not kept.
+    fn of(caps: &GpuCaps, cols: usize, vectors: bool, apart: bool) -> Shares {
         let looping = Shares { vector: 1, width: cols.next_power_of_two().clamp(1, MAX_LANES), kept: None };
-        if caps.class == Class::Software || cols == 0 {
+        if caps.class == Class::Software || cols == 0 || apart {
             return looping;
         }
         let vector = if vectors { VECTOR } else { 1 };
@@ -67,7 +68,8 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
     let by_row = |i: usize| matches!(body.insts[i].level, Level::Row | Level::Scalar);
     let narrow = |s: &Store| by_row(s.reg.index());
     let vectors = task.downs.is_empty() && domain.takes_vectors(narrow);
-    let shares = Shares::of(b.caps(), cols, vectors);
+    // What was folded down a column is read where the column is at hand.
+    let shares = Shares::of(b.caps(), cols, vectors, !task.downs.is_empty());
     let Shares { vector, width, kept } = shares;
     let lanes = width.max(MIN_LANES);
     let together = lanes / width;

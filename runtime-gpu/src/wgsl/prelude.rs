@@ -45,7 +45,8 @@ const FUNCTIONS: &[Definition] = &[
     ("gc_sign_f32", "fn gc_sign_f32(x: f32) -> f32 { return select(sign(x), x, gc_is_nan(x) || x == 0.0); }"),
     ("gc_sign_i32", "fn gc_sign_i32(x: i32) -> i32 { return sign(x); }"),
     ("gc_sign_u32", "fn gc_sign_u32(x: u32) -> u32 { return min(x, 1u); }"),
-    ("gc_relu_f32", "fn gc_relu_f32(x: f32) -> f32 { return select(x, 0.0, x <= 0.0); }"),
+    // Negative by its bits: some drivers turn a comparison with zero into a maximum, which loses NaN.
+    ("gc_relu_f32", "fn gc_relu_f32(x: f32) -> f32 { return select(x, 0.0, bitcast<u32>(x) - 0x80000000u <= 0x7f800000u); }"),
     ("gc_relu_i32", "fn gc_relu_i32(x: i32) -> i32 { return max(x, 0); }"),
     ("gc_relu_u32", "fn gc_relu_u32(x: u32) -> u32 { return x; }"),
     ("gc_ne_f32", "fn gc_ne_f32(a: f32, b: f32) -> bool { return a != b || gc_is_nan(a) || gc_is_nan(b); }"),
@@ -188,6 +189,26 @@ const FUNCTIONS: &[Definition] = &[
     return select(select(large, x + x * p, a < 0.92), x, gc_is_nan(x));
 }",
     ),
+    (
+        // Drivers' own are exact to 2^-11 alone (WGSL, "accuracy of built-in functions"). Cody and Waite's reduction by
+        // pi/2 in parts of 8 bits, whose products with the number of quarter turns are exact up to 1e5 also where fma rounds
+        // twice, and Maclaurin series; bounded beyond.
+        "gc_angle",
+        "fn gc_angle(x: f32, turn: i32) -> f32 {
+    let n = round(x * 0.63661977);
+    let a = fma(-n, 1.2665987014770508e-6, fma(-n, 0.0004825592041015625, fma(-n, 1.5703125, x)));
+    let r = clamp(fma(-n, 2.563344e-12, fma(-n, 9.89530235528946e-10, a)), -0.8, 0.8);
+    let z = r * r;
+    let s = r + r * z * (-0.16666667 + z * (0.008333334 + z * (-1.984127e-4 + z * 2.7557319e-6)));
+    let c = 1.0 + z * (-0.5 + z * (0.041666668 + z * (-0.0013888889 + z * (2.4801588e-5 + z * -2.7557319e-7))));
+    let k = i32(clamp(n, -1e9, 1e9)) + turn;
+    let v = select(s, c, (k & 1) == 1);
+    let y = select(v, -v, (k & 2) == 2);
+    return select(select(y, gc_nan(), abs(x) > 3.4028234e38), x, gc_is_nan(x));
+}",
+    ),
+    ("gc_sin_f32", "fn gc_sin_f32(x: f32) -> f32 { return gc_angle(x, 0); }"),
+    ("gc_cos_f32", "fn gc_cos_f32(x: f32) -> f32 { return gc_angle(x, 1); }"),
     (
         "gc_pow_f32",
         "fn gc_pow_f32(x: f32, y: f32) -> f32 {

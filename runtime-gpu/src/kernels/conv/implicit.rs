@@ -161,12 +161,13 @@ pub fn build(
         element: &sum,
     };
     let of_result = |c: usize| format!("i32(product) * {c} + col");
-    let result = |shader: &mut Shader| match role {
-        ConvRole::Forward => [declare(shader, "w", "row", &windows), vec![of_result(made)]].concat(),
-        ConvRole::InputGrad => [declare(shader, "w", "row", &pixels), vec![of_result(inputs)]].concat(),
-        ConvRole::FilterGrad => {
-            [declare(shader, "t", "row", &tapped(inputs)), vec![of_result(made)]].concat()
-        }
+    let result = |shader: &mut Shader, row: &str, tag: &str| {
+        let (sizes, made) = match role {
+            ConvRole::Forward => (windows.clone(), made),
+            ConvRole::InputGrad => (pixels.clone(), inputs),
+            ConvRole::FilterGrad => (tapped(inputs), made),
+        };
+        [declare(shader, &format!("w{tag}_"), row, &sizes), vec![of_result(made)]].concat()
     };
     let sides = [a, b_side];
     let sums = Sums { work, epilogue, shape: shape(conv), sides, prepare: &|_| {}, result: &result };

@@ -62,9 +62,9 @@ pub fn build(b: &mut Builder, work: &Work<'_>, dot: &Dot) -> Result<()> {
     let prepare = |shader: &mut Shader| {
         coordinates(shader, "x", "product", batch);
     };
-    let result = |shader: &mut Shader| {
-        let at = coordinates(shader, "x", "product", batch);
-        [&at[..], &["row".to_owned(), "col".to_owned()]].concat()
+    let result = |shader: &mut Shader, row: &str, tag: &str| {
+        let at = coordinates(shader, &format!("x{tag}_"), "product", batch);
+        [&at[..], &[row.to_owned(), "col".to_owned()]].concat()
     };
     let shape = [count, *m, *n, *k];
     let sides = [operand(0), operand(1)];

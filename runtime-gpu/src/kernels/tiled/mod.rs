@@ -26,8 +26,9 @@ pub struct Sums<'a> {
     pub sides: [Side<'a>; 2],
     /// Declares what both sides need, once; the member of the batch is `product`.
     pub prepare: &'a dyn Fn(&mut Shader),
-    /// Declares what it needs, and gives the result's coordinates for `product`, `row` and `col`.
-    pub result: &'a dyn Fn(&mut Shader) -> Vec<String>,
+    /// Declares what it needs, and gives the result's coordinates for `product`, a row and `col`; names of variables end in
+    /// the tag.
+    pub result: &'a dyn Fn(&mut Shader, &str, &str) -> Vec<String>,
 }
 
 impl Sums<'_> {
@@ -36,6 +37,9 @@ impl Sums<'_> {
         !self.sides[1].k_first && self.epilogue.takes_vectors(self.work)
     }
 }
+
+/// Rows of an invocation that the epilogue takes at once.
+const ROWS: usize = 4;
 
 /// Invocations of a warp, down and across: what they load from the copies are few different vectors then.
 const WARP: [usize; 2] = [4, 8];
@@ -52,8 +56,11 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
     let mut shader = Shader::new(lanes, sums.work.commits);
     let groups = across * down * count * tiles.cuts;
     let grid = Grid::of(groups);
+    // Loads of several rows are under way at once, where all rows are there.
+    let whole = parts.is_none() && m.is_multiple_of(block_m) && sums.epilogue.loads();
+    let rows = if whole { ROWS } else { 1 };
     if parts.is_none() {
-        write_finish(&mut shader, sums, vectors)?;
+        write_finish(&mut shader, sums, vectors, rows)?;
     }
     let copies = [0, 1].map(|side| Copies::new(sums, side, tiles));
     let halves = 1 + usize::from(tiles.ahead);
@@ -129,11 +136,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         shader.line("workgroupBarrier();");
         shader.line("}");
     }
-    let in_turns = vectors && parts.is_none() && sums.epilogue.is_long();
-    match in_turns.then(|| rows_of_a_turn(&copies[0], tiles)).flatten() {
-        Some(rows) => finish_in_turns(&mut shader, sums, &copies, tiles, rows),
-        None => finish(&mut shader, sums, &copies, tiles, parts.as_ref(), vectors),
-    }
+    finish(&mut shader, sums, &copies, tiles, parts.as_ref(), (vectors, rows));
     b.launch(shader, grid);
     match parts {
         Some(parts) => add_parts(b, sums, &parts, tiles.cuts, vectors),
@@ -141,31 +144,37 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
     }
 }
 
-/// Hands an invocation's sums to the epilogue, or stores them as a cut's part.
+/// Hands an invocation's sums to the epilogue, so many rows at once, or stores them as a cut's part.
 fn finish(
     shader: &mut Shader,
     sums: &Sums<'_>,
     copies: &[Copies<'_>; 2],
     tiles: &Tiles,
     parts: Option<&Place>,
-    vectors: bool,
+    (vectors, rows): (bool, usize),
 ) {
     let [count, m, n, _] = sums.shape;
     let [each_m, each_n] = tiles.each;
     let (threads_m, threads_n) = (tiles.block[0] / each_m, tiles.block[1] / each_n);
     let total = count * m * n;
     let wide = if vectors { VECTOR } else { 1 };
-    for i in 0..each_m {
+    let sum = |i: usize, j: usize| {
+        let own: Vec<String> = (j..j + wide).map(|j| format!("c{i}_{j}")).collect();
+        if vectors { format!("vec4<f32>({})", own.join(", ")) } else { own[0].clone() }
+    };
+    for i in (0..each_m).step_by(rows) {
         for j in (0..each_n).step_by(wide) {
-            let r = format!("(row0 + {})", copies[0].place(i, "ty", threads_m));
-            let c = format!("(col0 + {})", copies[1].place(j, "tx", threads_n));
-            let own: Vec<String> = (j..j + wide).map(|j| format!("c{i}_{j}")).collect();
-            let sum = if vectors { format!("vec4<f32>({})", own.join(", ")) } else { own[0].clone() };
+            let row = |i: usize| format!("(row0 + {})", copies[0].place(i, "ty", threads_m));
+            let (r, c) = (row(i), format!("(col0 + {})", copies[1].place(j, "tx", threads_n)));
             let done = match parts {
-                None => format!("finish({sum}, product, {r}, {c});"),
+                None => {
+                    let several =
+                        |f: &dyn Fn(usize) -> String| (i..i + rows).map(f).collect::<Vec<_>>().join(", ");
+                    format!("finish({}, product, {}, {c});", several(&|i| sum(i, j)), several(&row))
+                }
                 Some(parts) => {
                     let number = format!("i32(cut) * {total} + (i32(product) * {m} + {r}) * {n} + {c}");
-                    let at = parts.dense(&number);
+                    let (at, sum) = (parts.dense(&number), sum(i, j));
                     match vectors {
                         true => format!("{}[({at}) >> 2u] = {sum};", shader.bind_vectors(parts, true)),
                         false => format!("{}[{at}] = {sum};", shader.bind(parts, true)),
@@ -174,48 +183,6 @@ fn finish(
             };
             shader.line(guarded(sums, tiles, &r, &c, done));
         }
-    }
-}
-
-/// Rows of an invocation for which the copies of A have room at a time, if for any.
-fn rows_of_a_turn(copies: &Copies<'_>, tiles: &Tiles) -> Option<usize> {
-    let vectors = tiles.block[0] / tiles.each[0] * tiles.block[1] / VECTOR;
-    let room = copies.vectors() * (1 + usize::from(tiles.ahead));
-    let fits = |rows: &usize| rows * vectors <= room && tiles.each[0].is_multiple_of(*rows);
-    [VECTOR, 2, 1].into_iter().find(fits)
-}
-
-/// Hands sums to the epilogue through the copies' memory, some rows of every invocation at a time. The text of a long
-/// epilogue is there once a turn then instead of once a vector: instructions come from memory too.
-fn finish_in_turns(
-    shader: &mut Shader,
-    sums: &Sums<'_>,
-    copies: &[Copies<'_>; 2],
-    tiles: &Tiles,
-    rows: usize,
-) {
-    let [each_m, each_n] = tiles.each;
-    let (threads_m, threads_n) = (tiles.block[0] / each_m, tiles.block[1] / each_n);
-    let across = tiles.block[1] / VECTOR;
-    for turn in 0..each_m / rows {
-        for i in 0..rows {
-            for j in (0..each_n).step_by(VECTOR) {
-                let own: Vec<String> = (j..j + VECTOR).map(|j| format!("c{}_{j}", turn * rows + i)).collect();
-                let at = format!("(ty + {}) * {across} + tx + {}", i * threads_m, j / VECTOR * threads_n);
-                shader.line(format!("sa[{at}] = vec4<f32>({});", own.join(", ")));
-            }
-        }
-        shader.line("workgroupBarrier();");
-        let (count, lanes) = (rows * threads_m * across, tiles.lanes());
-        // Compilers do not know the zero, and so leave this a loop.
-        shader.line(format!("for (var u = lane; u < {count}u + env[0].x; u += {lanes}u) {{"));
-        shader.line(format!("let mine = i32(u) / {across};"));
-        let place = copies[0].turned(turn * rows, "mine", threads_m);
-        shader.line(format!("let r = row0 + {place};"));
-        shader.line(format!("let c = col0 + i32(u) % {across} * {VECTOR};"));
-        shader.line(guarded(sums, tiles, "r", "c", "finish(sa[u], product, r, c);".into()));
-        shader.line("}");
-        shader.line("workgroupBarrier();");
     }
 }
 
@@ -260,7 +227,7 @@ fn add_parts(b: &mut Builder, sums: &Sums<'_>, parts: &Place, cuts: usize, vecto
     let total = count * m * n;
     let width = if vectors { VECTOR } else { 1 };
     let mut shader = Shader::new(LANES, sums.work.commits);
-    write_finish(&mut shader, sums, vectors)?;
+    write_finish(&mut shader, sums, vectors, 1)?;
     let grid = one_each(&mut shader, total / width);
     let at = parts.dense(&format!("cut * {total} + i32(i * {width}u)"));
     let (array, zero, at) = match vectors {
@@ -278,13 +245,19 @@ fn add_parts(b: &mut Builder, sums: &Sums<'_>, parts: &Place, cuts: usize, vecto
     Ok(())
 }
 
-/// Writes a function that finds a sum's coordinates and hands it to the epilogue, or four neighbours' if asked.
-fn write_finish(shader: &mut Shader, sums: &Sums<'_>, vectors: bool) -> Result<()> {
-    sums.epilogue.write_as(shader, sums.work, vectors)?;
+/// Writes a function that finds the coordinates of sums of so many rows and hands them to the epilogue: those of one column,
+/// or of four neighbours if asked.
+fn write_finish(shader: &mut Shader, sums: &Sums<'_>, vectors: bool, rows: usize) -> Result<()> {
+    sums.epilogue.write_as(shader, sums.work, vectors, rows)?;
     let sum = if vectors { "vec4<f32>" } else { "f32" };
-    shader.function(&format!("fn finish(sum: {sum}, product: u32, row: i32, col: i32)"), |shader| {
-        let at = (sums.result)(shader);
-        shader.line(sums.epilogue.call("sum", &at));
+    let several =
+        |name: &str, ty: &str| (0..rows).map(|r| format!("{name}{r}: {ty}")).collect::<Vec<_>>().join(", ");
+    let declaration =
+        format!("fn finish({}, product: u32, {}, col: i32)", several("sum", sum), several("row", "i32"));
+    shader.function(&declaration, |shader| {
+        let element = |r| (format!("sum{r}"), (sums.result)(shader, &format!("row{r}"), &format!("r{r}")));
+        let elements: Vec<(String, Vec<String>)> = (0..rows).map(element).collect();
+        shader.line(sums.epilogue.call_as(&elements));
     });
     Ok(())
 }

@@ -211,18 +211,6 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// The place in the block of row `number`, counted over invocations and then over each one's rows from `i` on; `i` and
-    /// what is counted begin or end no group of four.
-    pub fn turned(&self, i: usize, number: &str, apart: usize) -> String {
-        match self.side.k_first {
-            true => format!("{number} + {}", i * apart),
-            false => {
-                let group = i / VECTOR * apart * VECTOR + i % VECTOR;
-                format!("{number} % {apart} * {VECTOR} + {number} / {apart} + {group}")
-            }
-        }
-    }
-
     /// The place of an invocation's row or column in the block.
     pub fn place(&self, i: usize, first: &str, apart: usize) -> String {
         match self.side.k_first {
