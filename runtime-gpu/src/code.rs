@@ -234,15 +234,25 @@ impl Builder {
             } else {
                 step.origins.to_string()
             };
+            let mut taken_over = Vec::new();
             for buffer in uses.begin(index) {
                 let decl = &program.buffers[*buffer];
-                let mem = self.take(decl.shape.iter().product());
+                let operand = uses.end(index).iter().find(|read| memory::shared(program, **read, *buffer));
+                let mem = match operand.and_then(|read| places[*read].as_ref()) {
+                    Some(place) => {
+                        taken_over.push(place.mem);
+                        place.mem
+                    }
+                    None => self.take(decl.shape.iter().product()),
+                };
                 places[*buffer] = Some(Place::whole(mem, decl.dtype));
             }
             let commits = commits.unwrap_or(fails && index >= program.commit);
             self.step(program, step, &places, depth, commits, &at).map_err(|e| e.at(&at))?;
             for buffer in uses.end(index) {
-                if let Some(place) = &places[*buffer] {
+                if let Some(place) = &places[*buffer]
+                    && !(taken_over.contains(&place.mem) && !uses.begin(index).contains(buffer))
+                {
                     self.give(place.mem);
                 }
             }
@@ -339,7 +349,7 @@ impl Builder {
 
     /// Sets the iterations that a loop has done to 0, or adds one.
     fn count(&mut self, depth: usize, more: bool) {
-        let mut shader = Shader::bare();
+        let mut shader = Shader::new(1, false);
         let env = shader.bind(&Place::whole(ENV, DType::U32), true);
         let word = depth + 1;
         shader.line(if more {

@@ -1,4 +1,5 @@
-//! What the host does for a GPU: dispatches of each model's train step, its shaders, and what encoding a dispatch costs.
+//! What the host does for a GPU: dispatches of each model's train step, its shaders, what encoding a dispatch costs, and the
+//! device's memory besides state.
 //!
 //! `cargo run --release -p graphc-benches --bin gpu`
 //!
@@ -22,8 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let gpu = Gpu::open(None)?;
     println!("{}\n", gpu.info());
     println!(
-        "{:12} {:>10} {:>8} {:>12} {:>14}",
-        "train_step", "dispatches", "shaders", "us to encode", "us a dispatch"
+        "{:14} {:>10} {:>8} {:>12} {:>14} {:>8}",
+        "train_step", "dispatches", "shaders", "us to encode", "us a dispatch", "MiB"
     );
     for model in graphc_models::MODELS {
         let module = (model.build)()?;
@@ -46,7 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         times.sort_unstable();
         let (median, dispatches) = (times[SAMPLES / 2].as_secs_f64() * 1e6, executable.dispatches());
         let each = median / dispatches.max(1) as f64;
-        println!("{:12} {dispatches:>10} {:>8} {median:>12.1} {each:>14.2}", model.name, code.shaders.len());
+        let (memory, shaders) = (executable.bytes() as f64 / f64::from(1 << 20), code.shaders.len());
+        println!(
+            "{:14} {dispatches:>10} {shaders:>8} {median:>12.1} {each:>14.2} {memory:>8.2}",
+            model.name
+        );
     }
     Ok(())
 }

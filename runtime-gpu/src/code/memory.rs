@@ -3,6 +3,7 @@
 use graphc_ir::program::{BufferKind, Program};
 
 use crate::place::Mem;
+use crate::words::Word;
 
 /// Pieces that nothing lives in.
 #[derive(Debug, Default)]
@@ -41,6 +42,19 @@ impl Uses {
     pub fn end(&self, step: usize) -> &[usize] {
         &self.end[step]
     }
+}
+
+/// Whether a result that begins with the step that an operand ends with takes its memory. The optimizer's plan says so: it
+/// places both at the same bytes only where each element is read for the last time before it is written, in whatever order.
+pub fn shared(program: &Program, operand: usize, result: usize) -> bool {
+    let offset = |buffer: usize| program.plan.offsets.get(buffer).copied().flatten();
+    let (from, to) = (&program.buffers[operand], &program.buffers[result]);
+    // One array has one type, and each element is a word here, whatever its bytes in the plan.
+    operand != result
+        && offset(operand).is_some()
+        && offset(operand) == offset(result)
+        && Word::of(from.dtype) == Word::of(to.dtype)
+        && from.shape.iter().product::<usize>() == to.shape.iter().product::<usize>()
 }
 
 /// The uses of a Program's temporaries.

@@ -472,7 +472,7 @@ fn bind(
         resource: memory[mem.0].buffer.as_entire_binding(),
     };
     let mut entries = Vec::new();
-    if !shader.bare {
+    if shader.env {
         entries.push(whole(0, ENV));
     }
     if shader.fails || shader.commits {

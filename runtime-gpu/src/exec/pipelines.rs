@@ -29,7 +29,7 @@ impl Pipelines {
         let mut made = Pipelines { pipelines: Vec::new(), layouts: Vec::new(), layout_of: Vec::new() };
         let mut known: HashMap<(Vec<bool>, bool, bool, bool), usize> = HashMap::new();
         for shader in shaders {
-            let key = (shader.written.clone(), shader.fails, shader.commits, shader.bare);
+            let key = (shader.written.clone(), shader.fails, shader.commits, shader.env);
             let number = match known.get(&key) {
                 Some(number) => *number,
                 None => {
@@ -110,7 +110,7 @@ fn layout(gpu: &Gpu, shader: &ShaderText) -> Result<wgpu::BindGroupLayout, GpuEr
         count: None,
     };
     let mut entries = Vec::new();
-    if !shader.bare {
+    if shader.env {
         entries.push(entry(0, wgpu::BufferBindingType::Uniform));
     }
     if shader.fails {

@@ -33,8 +33,8 @@ pub struct ShaderText {
     pub fails: bool,
     /// Whether it does nothing after a failure.
     pub commits: bool,
-    /// Whether it knows nothing of loops around it.
-    pub bare: bool,
+    /// Whether it reads the hidden zero or the iterations of loops around it.
+    pub env: bool,
 }
 
 /// A memory as a shader sees it.
@@ -59,15 +59,9 @@ pub struct Shader {
     pub lanes: usize,
     fails: bool,
     commits: bool,
-    bare: bool,
 }
 
 impl Shader {
-    /// A shader of one invocation that may count iterations, which others read.
-    pub fn bare() -> Shader {
-        Shader { lanes: 1, bare: true, ..Shader::default() }
-    }
-
     /// A shader whose workgroups have so many invocations; with `commits` it does nothing after a failure.
     pub fn new(lanes: usize, commits: bool) -> Shader {
         Shader { lanes, commits, ..Shader::default() }
@@ -128,9 +122,6 @@ impl Shader {
     /// The text, and what its bindings are.
     pub fn finish(self) -> (ShaderText, Vec<Mem>) {
         let mut text = String::new();
-        if !self.bare {
-            text.push_str("@group(0) @binding(0) var<uniform> env: array<vec4<u32>, 2>;\n");
-        }
         if self.fails {
             text.push_str("@group(0) @binding(1) var<storage, read_write> failure: array<atomic<u32>, 4>;\n");
         } else if self.commits {
@@ -157,8 +148,13 @@ impl Shader {
         text.push_str("}\n");
         let written = self.bindings.iter().map(|b| b.written).collect();
         let commits = self.commits && !self.fails;
-        let text =
-            ShaderText { text: with_prelude(&text), written, fails: self.fails, commits, bare: self.bare };
+        let mut text = with_prelude(&text);
+        // A binding less is a check less for each dispatch.
+        let env = text.contains("env[");
+        if env {
+            text.insert_str(0, "@group(0) @binding(0) var<uniform> env: array<vec4<u32>, 2>;\n");
+        }
+        let text = ShaderText { text, written, fails: self.fails, commits, env };
         (text, self.bindings.into_iter().map(|b| b.mem).collect())
     }
 }
