@@ -251,7 +251,7 @@ impl Builder {
             self.step(program, step, &places, depth, commits, &at).map_err(|e| e.at(&at))?;
             for buffer in uses.end(index) {
                 if let Some(place) = &places[*buffer]
-                    && !(taken_over.contains(&place.mem) && !uses.begin(index).contains(buffer))
+                    && (!taken_over.contains(&place.mem) || uses.begin(index).contains(buffer))
                 {
                     self.give(place.mem);
                 }

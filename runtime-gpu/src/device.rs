@@ -1,11 +1,13 @@
 //! Adapters, and the one that was opened.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::cache::{CACHE_VARIABLE, DiskCache};
 use crate::caps::{Class, GpuCaps};
 use crate::place::VECTOR;
 use crate::target::GpuTarget;
@@ -69,6 +71,17 @@ pub enum GpuError {
     /// A run took too long.
     #[error("the GPU did not finish within {} seconds", TIMEOUT.as_secs())]
     Timeout,
+    /// The folder for compiled pipelines is of no use.
+    #[error(
+        "the folder for compiled pipelines cannot be used: {path}: {reason}; name another one in {CACHE_VARIABLE}, or leave it \
+         out"
+    )]
+    Cache {
+        /// The folder or a file in it.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// A bug of ours or of the driver.
     #[error("{what} was refused by the GPU's driver: {message}")]
     Refused {
@@ -177,6 +190,7 @@ struct Inner {
     queue: wgpu::Queue,
     info: AdapterInfo,
     caps: GpuCaps,
+    cache: Option<DiskCache>,
     lost: Arc<Mutex<Option<String>>>,
 }
 
@@ -187,11 +201,21 @@ impl fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// Opens the adapter that is named, or named by the environment, or else the most powerful one.
+    /// Opens the adapter that is named, or named by the environment, or else the most powerful one. Compiled pipelines are kept
+    /// in the folder that the environment names, if it does.
     ///
     /// # Errors
-    /// When there is none, or its driver refuses.
+    /// When there is none, or its driver refuses, or the folder cannot be used.
     pub fn open(wanted: Option<&str>) -> Result<Gpu, GpuError> {
+        let folder = std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty());
+        Gpu::open_with(wanted, folder.as_deref().map(Path::new))
+    }
+
+    /// The same with a folder for compiled pipelines.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::open`].
+    pub fn open_with(wanted: Option<&str>, folder: Option<&Path>) -> Result<Gpu, GpuError> {
         let named = std::env::var(ADAPTER_VARIABLE).ok().filter(|name| !name.is_empty());
         let wanted = wanted.map(str::to_owned).or(named);
         let mut all = found();
@@ -223,14 +247,18 @@ impl Gpu {
         let caps = caps(&adapter.get_info(), &limits);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("graphc"),
-            required_features: adapter.features() & CLOCK,
+            required_features: adapter.features() & (CLOCK | wgpu::Features::PIPELINE_CACHE),
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| GpuError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
-        Ok(Gpu::of(device, queue, info, caps))
+        let cache = match folder {
+            Some(folder) => DiskCache::open(&device, &adapter.get_info(), folder)?,
+            None => None,
+        };
+        Ok(Gpu::of(device, queue, info, caps, cache))
     }
 
     /// A device that validates everything and computes nothing, with the limits that WebGPU guarantees.
@@ -251,17 +279,23 @@ impl Gpu {
             workgroup_size: limits.max_compute_invocations_per_workgroup,
             features: Vec::new(),
         };
-        Gpu::of(device, queue, info, GpuCaps::portable())
+        Gpu::of(device, queue, info, GpuCaps::portable(), None)
     }
 
-    fn of(device: wgpu::Device, queue: wgpu::Queue, info: AdapterInfo, caps: GpuCaps) -> Gpu {
+    fn of(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: AdapterInfo,
+        caps: GpuCaps,
+        cache: Option<DiskCache>,
+    ) -> Gpu {
         let lost = Arc::new(Mutex::new(None));
         let (told, uncaptured) = (Arc::clone(&lost), Arc::clone(&lost));
         device.set_device_lost_callback(move |reason, message| {
             note(&told, format!("{reason:?} {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&uncaptured, e.to_string())));
-        Gpu { inner: Arc::new(Inner { device, queue, info, caps, lost }) }
+        Gpu { inner: Arc::new(Inner { device, queue, info, caps, cache, lost }) }
     }
 
     /// The adapter.
@@ -277,6 +311,11 @@ impl Gpu {
     /// The adapter as the optimizer sees it.
     pub fn target(&self) -> GpuTarget {
         GpuTarget::new(&self.inner.caps)
+    }
+
+    /// Compiled pipelines on disk, if any are kept.
+    pub(crate) fn cache(&self) -> Option<&DiskCache> {
+        self.inner.cache.as_ref()
     }
 
     /// Whether dispatches can be timed.

@@ -3,6 +3,8 @@
 //! [`Code`] is a Program as launches of WGSL shaders over pieces of memory, made without a device; [`Gpu`] is an
 //! adapter that was opened, and [`Executable`] code with its pipelines, memory and bind groups there.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod cache;
 mod caps;
 mod code;
 #[cfg(not(target_arch = "wasm32"))]
@@ -17,6 +19,8 @@ mod unchecked;
 mod wgsl;
 mod words;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use cache::CACHE_VARIABLE;
 pub use caps::{Class, GpuCaps};
 pub use code::{Code, Failure, Home, Item, Launch, MemoryDecl};
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,4 +1,4 @@
-//! Shader modules without run-time checks: the only `unsafe` of this crate.
+//! Shader modules without run-time checks, and pipelines that were kept: the only `unsafe` of this crate.
 
 /// The variable that keeps the checks if it is `1`.
 pub const CHECKED_VARIABLE: &str = "GRAPHC_GPU_CHECKED";
@@ -18,4 +18,13 @@ pub fn module(device: &wgpu::Device, text: &str) -> wgpu::ShaderModule {
     // - every loop has a number of iterations that is a constant of the text, or at most 300;
     // - divisors of integers are constants above 0, or compared with 0 before.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+/// A cache of pipelines with what an earlier one held, if there is that.
+pub fn pipeline_cache(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("graphc"), data, fallback: true };
+    // SAFETY: the data come from a file that only `cache.rs` writes, whole or not at all, in a folder that the user named for
+    // it; its name has the adapter's identity. wgpu compares the header with the adapter and the driver's version, and
+    // starts with an empty cache if they differ.
+    unsafe { device.create_pipeline_cache(&descriptor) }
 }

@@ -6,6 +6,7 @@ use graphc_ir::error::{Error, Result};
 use graphc_ir::{Binding, Function, Tensor};
 use graphc_optimizer::driver::{self, Options};
 use graphc_optimizer::remarks::Remarks;
+use graphc_tests::gpu::adapter;
 
 /// Size of dims that are symbols.
 const BATCH: i64 = 2;
@@ -67,4 +68,30 @@ fn limits_are_told_before_the_device_is_asked() {
     gpu.memory(words).expect("it is as large as it may be");
     let error = gpu.memory(words + 1).expect_err("it is larger").to_string();
     assert!(error.contains("134217732 bytes is larger than the 134217728 bytes"), "{error}");
+}
+
+/// Compiled pipelines are kept where the driver can, and a folder that is none is told.
+#[test]
+fn pipelines_are_kept() {
+    let Some(gpu) = adapter() else { return };
+    let folder = std::env::temp_dir().join(format!("graphc-pipelines-{}", std::process::id()));
+    let module = graphc_models::two_layer::build().expect("it builds");
+    let function = module.function("predict").expect("it is there");
+    for _ in 0..2 {
+        let gpu = Gpu::open_with(None, Some(&folder)).expect("it opens");
+        run(&gpu, function).expect("it runs");
+    }
+    let files: Vec<_> = std::fs::read_dir(&folder).map_or(Vec::new(), |f| f.flatten().collect());
+    let keeps = gpu.info().features.iter().any(|f| f == "pipeline cache");
+    assert_eq!(files.len(), usize::from(keeps), "{files:?}");
+    std::fs::write(folder.join("file"), b"").expect("it is written");
+    let error = Gpu::open_with(None, Some(&folder.join("file"))).map(drop).map_err(|e| e.to_string());
+    assert_eq!(error.is_err(), keeps, "{error:?}");
+    // A broken file is no cache, but does no harm.
+    for file in files {
+        std::fs::write(file.path(), [7; 100]).expect("it is written");
+    }
+    let gpu = Gpu::open_with(None, Some(&folder)).expect("it opens");
+    run(&gpu, function).expect("it runs");
+    std::fs::remove_dir_all(&folder).expect("it is removed");
 }

@@ -48,10 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (median, dispatches) = (times[SAMPLES / 2].as_secs_f64() * 1e6, executable.dispatches());
         let each = median / dispatches.max(1) as f64;
         let (memory, shaders) = (executable.bytes() as f64 / f64::from(1 << 20), code.shaders.len());
-        println!(
-            "{:14} {dispatches:>10} {shaders:>8} {median:>12.1} {each:>14.2} {memory:>8.2}",
-            model.name
-        );
+        println!("{:14} {dispatches:>10} {shaders:>8} {median:>12.1} {each:>14.2} {memory:>8.2}", model.name);
     }
     Ok(())
 }

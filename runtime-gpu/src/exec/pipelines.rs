@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::cache::DiskCache;
 use crate::device::{Gpu, GpuError};
 use crate::unchecked;
 use crate::wgsl::ShaderText;
@@ -65,6 +66,7 @@ impl Pipelines {
         for part in parts {
             made.pipelines.extend(part?);
         }
+        gpu.cache().map_or(Ok(()), DiskCache::keep)?;
         Ok(made)
     }
 }
@@ -91,7 +93,7 @@ fn pipeline(
                 zero_initialize_workgroup_memory: false,
                 ..wgpu::PipelineCompilationOptions::default()
             },
-            cache: None,
+            cache: gpu.cache().map(DiskCache::pipelines),
         })
     });
     compiled.map_err(|e| match e {
