@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::device::GpuError;
+use crate::error::GpuError;
 use crate::unchecked;
 
 /// The variable that names the folder for compiled pipelines; without it none are kept.

@@ -10,6 +10,8 @@ mod code;
 #[cfg(not(target_arch = "wasm32"))]
 mod device;
 #[cfg(not(target_arch = "wasm32"))]
+mod error;
+#[cfg(not(target_arch = "wasm32"))]
 mod exec;
 mod kernels;
 mod place;
@@ -24,7 +26,9 @@ pub use cache::CACHE_VARIABLE;
 pub use caps::{Class, GpuCaps};
 pub use code::{Code, Failure, Home, Item, Launch, MemoryDecl};
 #[cfg(not(target_arch = "wasm32"))]
-pub use device::{ADAPTER_VARIABLE, AdapterInfo, DeviceMemory, Gpu, GpuError, adapters};
+pub use device::{ADAPTER_VARIABLE, AdapterInfo, DeviceMemory, Gpu, adapters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use error::GpuError;
 #[cfg(not(target_arch = "wasm32"))]
 pub use exec::{Executable, RunError, Started};
 pub use kernels::Tiles;

@@ -10,7 +10,8 @@ use graphc_ir::DType;
 use thiserror::Error;
 
 use crate::code::{Code, ENV, FAILURE, Home, Item, Launch, MemoryDecl};
-use crate::device::{DeviceMemory, Gpu, GpuError};
+use crate::device::{DeviceMemory, Gpu};
+use crate::error::GpuError;
 use crate::place::Mem;
 use crate::words::{from_words, to_words};
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::cache::DiskCache;
-use crate::device::{Gpu, GpuError};
+use crate::device::Gpu;
+use crate::error::GpuError;
 use crate::unchecked;
 use crate::wgsl::ShaderText;
 

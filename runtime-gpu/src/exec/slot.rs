@@ -1,7 +1,8 @@
 //! What a run under way has for itself: the host's memory that its inputs come from and its results arrive in.
 
 use crate::code::{FAILURE, Home, MemoryDecl};
-use crate::device::{DeviceMemory, Gpu, GpuError};
+use crate::device::{DeviceMemory, Gpu};
+use crate::error::GpuError;
 use crate::place::Mem;
 
 /// An input on its way.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Executable, Run, Step};
-use crate::device::GpuError;
+use crate::error::GpuError;
 
 /// Marks of time in a set, at most.
 const MOST_MARKS: u32 = 4096;

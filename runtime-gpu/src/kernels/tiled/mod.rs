@@ -111,7 +111,8 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
     let whole = [String::new(), String::new()];
     if tiles.ahead {
         shader.line("var half = 0;");
-        shader.line("{");
+        // The last cuts of a short k have no steps.
+        shader.line("if (first < end) {");
         read(&mut shader, "first");
         put(&mut shader, &whole);
         shader.line("}");
