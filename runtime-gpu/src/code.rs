@@ -22,6 +22,9 @@ use memory::Pool;
 /// Loops within loops, at most: as many as there are words for their iterations.
 const MAX_DEPTH: usize = 7;
 
+/// Loops whose bodies are made twice, by depth.
+const ALTERNATING_DEPTH: usize = 2;
+
 /// What a piece of memory holds.
 #[derive(Clone, Debug)]
 pub enum Home {
@@ -380,47 +383,65 @@ impl Builder {
             Place { slices: [&outer.slices[..], &[slice]].concat(), ..outer }
         };
         let (first, after) = (l.invariants, l.invariants + l.carries);
-        let mut carries = Vec::new();
+        let (mut old, mut new) = (Vec::new(), Vec::new());
         for (k, (id, port)) in body.inputs.iter().zip(&step.reads).enumerate() {
             let outer = place(port.buffer)?;
             bound[id.index()] = Some(if k < first {
                 outer
             } else if k < after {
-                let own = Place::whole(self.take(elements(*id)), outer.dtype);
+                let [own, next] = [(); 2].map(|()| Place::whole(self.take(elements(*id)), outer.dtype));
                 self.copy(&outer, &own, elements(*id), commits);
-                carries.push((own.clone(), elements(*id)));
+                old.push(own.clone());
+                new.push(next);
                 own
             } else {
                 slice(outer, *id)
             });
         }
-        let mut next = Vec::new();
         for (k, (id, port)) in body.outputs.iter().zip(&step.writes).enumerate() {
             let outer = place(port.buffer)?;
-            bound[id.index()] = Some(if k < l.carries {
-                let own = Place::whole(self.take(elements(*id)), outer.dtype);
-                next.push(own.clone());
-                own
-            } else {
-                slice(outer, *id)
-            });
+            bound[id.index()] = Some(if k < l.carries { new[k].clone() } else { slice(outer, *id) });
         }
-        if l.length > 0 {
-            self.count(depth, false);
-            let items = self.apart(|b| {
+        let iteration = |b: &mut Builder, bound: Vec<Option<Place>>, again: bool| {
+            b.apart(|b| {
                 b.program(body, bound, depth + 1, Some(commits))?;
-                for ((old, elements), new) in carries.iter().zip(&next) {
-                    b.copy(new, old, *elements, commits);
+                if again {
+                    for ((id, from), to) in body.outputs.iter().zip(&new).zip(&old) {
+                        b.copy(from, to, elements(*id), commits);
+                    }
                 }
                 b.count(depth, true);
                 Ok(())
-            })?;
-            self.items.push(Item::Repeat(l.length, items));
+            })
+        };
+        // Carries alternate between two places, in a body for either direction; bodies of bodies would multiply.
+        let alternates = l.length > 1 && depth < ALTERNATING_DEPTH;
+        let mut odd = Vec::new();
+        if l.length > 0 {
+            self.count(depth, false);
+            odd = iteration(self, bound.clone(), l.length > 1 && !alternates)?;
         }
-        for ((value, elements), port) in carries.iter().zip(&step.writes) {
-            self.copy(value, &place(port.buffer)?, *elements, commits);
+        if alternates {
+            for (k, id) in body.inputs[first..after].iter().enumerate() {
+                bound[id.index()] = Some(new[k].clone());
+            }
+            for (k, id) in body.outputs[..l.carries].iter().enumerate() {
+                bound[id.index()] = Some(old[k].clone());
+            }
+            let even = iteration(self, bound, false)?;
+            self.items.push(Item::Repeat(l.length / 2, [&odd[..], &even].concat()));
+            if !l.length.is_multiple_of(2) {
+                self.items.extend(odd);
+            }
+        } else if l.length > 0 {
+            self.items.push(Item::Repeat(l.length, odd));
         }
-        carries.iter().map(|c| c.0.mem).chain(next.iter().map(|n| n.mem)).for_each(|mem| self.give(mem));
+        let in_new = l.length == 1 || (alternates && !l.length.is_multiple_of(2));
+        let last = if in_new { &new } else { &old };
+        for ((value, id), port) in last.iter().zip(&body.outputs).zip(&step.writes) {
+            self.copy(value, &place(port.buffer)?, elements(*id), commits);
+        }
+        old.iter().chain(&new).for_each(|place| self.give(place.mem));
         Ok(())
     }
 

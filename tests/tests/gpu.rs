@@ -68,7 +68,7 @@ fn samples_run_as_on_a_large_card() {
 }
 
 /// One in so many samples runs as on another card.
-const SAMPLES_OF_A_CARD: usize = 4;
+const SAMPLES_OF_A_CARD: usize = 8;
 
 fn samples(device: &GpuDevice, one_in: usize) {
     let only = std::env::var("GRAPHC_ONLY").ok();
@@ -159,8 +159,10 @@ fn every_tile_of_products() -> Result<()> {
         let caps = GpuCaps { tiles, ..gpu.caps().clone() };
         let device = GpuDevice { caps, ..GpuDevice::new(gpu) };
         let whole = tiles.map_or((1, 130, 65, 67), |t| (1, t.block[0], t.block[1], 64));
-        let shapes = [(2, 65, 132, 16), (1, 66, 70, 300), whole];
-        for (batch, m, n, k) in shapes {
+        // No vectors, whole tiles of vectors, and vectors that end within a tile; drivers compile long texts of large tiles.
+        let shapes = [(2, 65, 130, 18), whole, (1, 68, 72, 300)];
+        let count = if tiles.is_some_and(|t| t.block[0] > 64) { 2 } else { 3 };
+        for (batch, m, n, k) in shapes.into_iter().take(count) {
             for (a_turned, b_turned) in [(false, false), (false, true), (true, false), (true, true)] {
                 let (graph, ins) = product([batch, m, n, k], a_turned, b_turned)?;
                 for found in differences(&device, &graph, &ins)? {

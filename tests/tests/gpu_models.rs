@@ -1,6 +1,7 @@
 //! Models on the GPU, next to the CPU. Without an adapter every test is skipped.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use graphc::{Device, Session};
 use graphc_ir::ops::{sample_indices, sample_tensor};
@@ -131,4 +132,26 @@ fn steps_are_started_ahead() {
         // Elsewhere than on a GPU a run is over when it has started.
         assert_eq!(ahead.finish(oldest).is_err(), device == Device::Gpu, "{device}");
     }
+}
+
+/// A profile tells the time of each step, and its runs are runs: the state goes on.
+#[test]
+fn profiles_run() {
+    if adapter().is_none() {
+        return;
+    }
+    let module = graphc_models::two_layer::build().expect("it builds");
+    let feeds = inputs(&module, "train_step", 4, 3);
+    let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    let mut plain = session(&module, Device::Gpu);
+    let mut profiled = session(&plain.snapshot().expect("it has values"), Device::Gpu);
+    let profile = profiled.profile("train_step", &feeds, Duration::ZERO).expect("it runs");
+    assert_eq!(profile.runs, 1);
+    assert!(profile.medians.iter().all(|time| !time.is_zero()), "{:?}", profile.medians);
+    // One run is not measured.
+    for _ in 0..2 {
+        plain.run("train_step", feeds.iter().copied()).expect("it runs");
+    }
+    let value = |session: &Session| session.state("w1").expect("it is there").map(|t| t.bytes().to_vec());
+    assert_eq!(value(&profiled), value(&plain));
 }
