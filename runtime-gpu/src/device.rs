@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::cache::{CACHE_VARIABLE, DiskCache};
 use crate::caps::{Class, GpuCaps};
@@ -302,28 +301,6 @@ impl Gpu {
         let buffer =
             self.guarded(&format!("{bytes} bytes"), || self.inner.device.create_buffer(&descriptor))?;
         Ok(DeviceMemory { buffer, words })
-    }
-
-    /// The time that a copy of so many bytes from one memory to another takes, of several in a row: what elementwise work is
-    /// measured against.
-    ///
-    /// # Errors
-    /// When there is no memory, or the device fails.
-    pub fn copy_time(&self, bytes: u64, copies: u32) -> Result<Duration, GpuError> {
-        let memory = || self.memory(usize::try_from(bytes / 4).unwrap_or(usize::MAX));
-        let (from, to) = (memory()?, memory()?);
-        let run = |copies: u32| {
-            let mut encoder =
-                self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for _ in 0..copies {
-                encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, 0, bytes);
-            }
-            let started = Instant::now();
-            self.inner.queue.submit([encoder.finish()]);
-            self.wait().map(|()| started.elapsed())
-        };
-        run(copies)?;
-        Ok(run(copies)? / copies)
     }
 
     /// Waits for everything that was submitted.

@@ -6,6 +6,9 @@ use graphc_ir::program::View;
 /// Words of a vector.
 pub const VECTOR: usize = 4;
 
+/// Their names.
+pub const FIELDS: [&str; VECTOR] = ["x", "y", "z", "w"];
+
 /// A piece of device memory, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mem(pub usize);

@@ -74,6 +74,10 @@ fn limits_are_told_before_the_device_is_asked() {
 #[test]
 fn pipelines_are_kept() {
     let Some(gpu) = adapter() else { return };
+    if !gpu.info().features.iter().any(|f| f == "pipeline cache") {
+        eprintln!("SKIPPED: this driver keeps no pipelines");
+        return;
+    }
     let folder = std::env::temp_dir().join(format!("graphc-pipelines-{}", std::process::id()));
     let module = graphc_models::two_layer::build().expect("it builds");
     let function = module.function("predict").expect("it is there");
@@ -82,11 +86,10 @@ fn pipelines_are_kept() {
         run(&gpu, function).expect("it runs");
     }
     let files: Vec<_> = std::fs::read_dir(&folder).map_or(Vec::new(), |f| f.flatten().collect());
-    let keeps = gpu.info().features.iter().any(|f| f == "pipeline cache");
-    assert_eq!(files.len(), usize::from(keeps), "{files:?}");
+    assert_eq!(files.len(), 1, "{files:?}");
     std::fs::write(folder.join("file"), b"").expect("it is written");
     let error = Gpu::open_with(None, Some(&folder.join("file"))).map(drop).map_err(|e| e.to_string());
-    assert_eq!(error.is_err(), keeps, "{error:?}");
+    assert!(error.is_err());
     // A broken file is no cache, but does no harm.
     for file in files {
         std::fs::write(file.path(), [7; 100]).expect("it is written");

@@ -85,6 +85,8 @@ const SPEEDS: [Speed; 4] = [
 
 /// Multiprocessors of the card that was measured.
 const MEASURED: f64 = 132.0;
+// The rest is fitted by hand to the same runs.
+
 /// The share of a full wave's time that one workgroup takes by itself: it cannot hide what it waits for.
 const ALONE: f64 = 0.35;
 /// Seconds that another dispatch costs.

@@ -8,7 +8,7 @@ use graphc_ir::program::{Body, Inst, InstOp, Reg, Store, View};
 use graphc_ir::scalar::{Class, ScalarFn};
 
 use super::{Names, Shader, literal};
-use crate::place::{Place, VECTOR, guard};
+use crate::place::{FIELDS, Place, VECTOR, guard};
 use crate::words::Word;
 
 /// An instruction whose value is at hand: an expression for it.
@@ -56,9 +56,6 @@ pub fn needed(
     }
     (0..wanted.len()).filter(|i| wanted[*i]).collect()
 }
-
-/// The elements of a vector.
-const FIELDS: [&str; VECTOR] = ["x", "y", "z", "w"];
 
 impl Printer<'_> {
     /// Prints instructions, each as the variables of its value.

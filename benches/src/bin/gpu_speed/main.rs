@@ -47,23 +47,6 @@ fn main() -> Result<()> {
                 .into(),
         );
     }
-    if flag("--bandwidth") {
-        for log in [20, 22, 24, 26, 27] {
-            let bytes = 4u64 << log;
-            let copy = gpu.copy_time(bytes, 20)?.as_secs_f64();
-            let work = work::scale(1 << log)?;
-            let Ready { executable, .. } = ready(&gpu, gpu.caps(), &work)?;
-            let scale = device_time(&executable)?;
-            let rate = |time: f64| 2.0 * bytes as f64 / time / 1e9;
-            println!(
-                "{{\"mib\":{},\"copy_gb_s\":{:.0},\"scale_gb_s\":{:.0}}}",
-                bytes >> 20,
-                rate(copy),
-                rate(scale)
-            );
-        }
-        return Ok(());
-    }
     for work in work::all(flag("--software"))? {
         if names.is_empty() || names.iter().any(|n| work.name.starts_with(n.as_str())) {
             let outcome = if flag("--tiles") {
@@ -238,14 +221,9 @@ fn host_times(work: &Work) -> Result<[f64; 2]> {
 /// Every tile for a product or convolution.
 fn tiles(gpu: &Gpu, work: &Work) -> Result<()> {
     let mut cases = vec![None];
-    let depths: &[usize] = &[16];
     for tiles in Tiles::SHARED {
-        for depth in depths.iter().copied() {
-            for ahead in [false, true] {
-                for cuts in work.cuts {
-                    cases.push(Some(Tiles { shared: Some(depth), ahead, cuts: *cuts, ..tiles }));
-                }
-            }
+        for ahead in [false, true] {
+            cases.extend(work.cuts.iter().map(|cuts| Some(Tiles { ahead, cuts: *cuts, ..tiles })));
         }
     }
     for tiles in cases {

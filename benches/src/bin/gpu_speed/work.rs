@@ -45,7 +45,7 @@ pub fn all(small: bool) -> Result<Vec<Work>> {
     all.push(product("gemm_64", [64, wide, wide], [false; 2], Tail::Nothing)?);
 
     let elements = if small { 1 << 12 } else { 1 << 28 };
-    all.push(scale(elements)?);
+    all.push(elementwise("scale", elements, |x| Ok(x * 1.0001))?);
     all.push(elementwise("chain_8", elements, |x| {
         let y = (x * 1.01 + 0.5).relu() - 0.25;
         Ok((y * y + 1.0).sqrt() * 0.5)
@@ -91,11 +91,6 @@ pub fn all(small: bool) -> Result<Vec<Work>> {
         all.push(model("char_lstm", "train_step", 32)?);
     }
     Ok(all)
-}
-
-/// Reads and writes so many elements.
-pub fn scale(elements: usize) -> Result<Work> {
-    elementwise("scale", elements, |x| Ok(x * 1.0001))
 }
 
 /// What follows a product.

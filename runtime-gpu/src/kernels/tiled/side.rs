@@ -6,7 +6,7 @@
 
 use super::Sums;
 use crate::kernels::tiles::{PAD, Tiles};
-use crate::place::VECTOR;
+use crate::place::{FIELDS, VECTOR};
 use crate::wgsl::Shader;
 
 /// Coordinates that were declared.
@@ -61,7 +61,7 @@ impl<'a> Copies<'a> {
         Copies { side, name, first, width, depth, lanes: tiles.lanes(), ragged, size }
     }
 
-    /// Vectors of a slab.
+    /// Vectors of a slab, with what lies between its steps.
     pub fn vectors(&self) -> usize {
         match self.side.k_first {
             true => self.depth / VECTOR * (self.width + PAD),
@@ -69,9 +69,20 @@ impl<'a> Copies<'a> {
         }
     }
 
+    /// Vectors of a slab that are copied.
+    fn copied(&self) -> usize {
+        self.width * self.depth / VECTOR
+    }
+
     /// Vectors that an invocation copies of a slab, at most.
     fn shares(&self) -> usize {
-        (self.width * self.depth / VECTOR).div_ceil(self.lanes)
+        self.copied().div_ceil(self.lanes)
+    }
+
+    /// The condition that an invocation has a share, if some have fewer.
+    fn has(&self, share: usize) -> Option<String> {
+        let some = !self.copied().is_multiple_of(self.lanes);
+        some.then(|| format!("e{}{share} < {}u", self.name, self.copied()))
     }
 
     /// Whether all shares of an invocation are of the same steps.
@@ -130,24 +141,22 @@ impl<'a> Copies<'a> {
                 }
             }
             let step_of = if self.one_step() { 0 } else { u };
-            for c in 0..each {
+            for (c, field) in FIELDS.iter().enumerate().take(each) {
                 let (oc, kc) = if self.side.k_first { (0, c) } else { (c, 0) };
                 let tag = format!("{name}{u}_{c}");
                 let mut inside = Vec::new();
                 if self.ragged[0] {
-                    inside.push(format!("o{name}{u}_{} < {}", oc.min(outer.len() - 1), self.size));
+                    inside.push(format!("o{name}{u}_{oc} < {}", self.size));
                 }
                 if self.ragged[1] {
                     inside.push(format!("k{name}{step_of}_{kc} < end"));
                 }
-                if !(self.width * self.depth / VECTOR).is_multiple_of(self.lanes) {
-                    inside.push(format!("e{name}{u} < {}u", self.width * self.depth / VECTOR));
-                }
+                inside.extend(self.has(u));
                 let (own, element) = (self.side.element)(shader, &outer[oc], &steps[kc], &tag);
                 inside.extend(own);
                 let (to, element) = match vectors {
                     true => (format!("p{name}{u}"), format!("({element}) >> 2u")),
-                    false => (format!("p{name}{u}.{}", ["x", "y", "z", "w"][c]), element),
+                    false => (format!("p{name}{u}.{field}"), element),
                 };
                 let read = format!("{to} = {array}[{element}];");
                 shader.line(match inside.is_empty() {
@@ -168,9 +177,9 @@ impl<'a> Copies<'a> {
                 format!("s{name}{u} * {} + w{name}{u} / {VECTOR}", self.width / VECTOR)
             };
             let put = format!("s{name}[{base}{at}] = p{name}{u};");
-            shader.line(match (self.width * self.depth / VECTOR).is_multiple_of(self.lanes) {
-                true => put,
-                false => format!("if (e{name}{u} < {}u) {{ {put} }}", self.width * self.depth / VECTOR),
+            shader.line(match self.has(u) {
+                None => put,
+                Some(has) => format!("if ({has}) {{ {put} }}"),
             });
         }
     }
@@ -204,10 +213,10 @@ impl<'a> Copies<'a> {
 
     /// What was loaded of a row or column and one of four steps.
     pub fn loaded(&self, i: usize, s: usize) -> String {
-        let (name, field) = (self.name, |n: usize| ["x", "y", "z", "w"][n]);
+        let name = self.name;
         match self.side.k_first {
-            true => format!("{name}{i}.{}", field(s)),
-            false => format!("{name}{s}_{}.{}", i / VECTOR, field(i % VECTOR)),
+            true => format!("{name}{i}.{}", FIELDS[s]),
+            false => format!("{name}{s}_{}.{}", i / VECTOR, FIELDS[i % VECTOR]),
         }
     }
 
