@@ -22,8 +22,12 @@ pub struct GpuCaps {
     pub busy: usize,
     /// Arrays that a shader binds, at most.
     pub bindings: usize,
-    /// Bytes of an array that a shader binds, at most.
+    /// Bytes of an array that a shader binds, at most. What is larger is bound in windows.
     pub binding_bytes: usize,
+    /// Bytes of which the first byte of a window is a multiple.
+    pub window_alignment: usize,
+    /// Bytes of a memory, at most.
+    pub memory_bytes: usize,
     /// Bytes that the invocations of a workgroup share, at most.
     pub workgroup_bytes: usize,
     /// Invocations of a workgroup, at most.
@@ -40,6 +44,8 @@ impl GpuCaps {
             busy: 32,
             bindings: 8,
             binding_bytes: 128 << 20,
+            window_alignment: 256,
+            memory_bytes: 256 << 20,
             workgroup_bytes: 16 << 10,
             workgroup_lanes: 256,
             tiles: None,
@@ -63,6 +69,8 @@ impl GpuCaps {
             busy: 132,
             bindings: 32,
             binding_bytes: (1 << 31) - 4,
+            window_alignment: 32,
+            memory_bytes: (4 << 30) - (2 << 20),
             workgroup_bytes: 48 << 10,
             workgroup_lanes: 1024,
             tiles: None,

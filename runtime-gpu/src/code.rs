@@ -1,29 +1,28 @@
 //! Programs as launches of shaders over pieces of memory: plain data, made without a device.
 
+mod axes;
 mod bounds;
 mod memory;
+mod nested;
+mod pieces;
+mod unfold;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{BufferId, BufferKind, Kernel, Loop, Program, Step, While};
+use graphc_ir::program::{BufferDecl, BufferId, BufferKind, Kernel, Program, Step};
 use graphc_ir::tensor::Tensor;
 
 use crate::caps::GpuCaps;
 use crate::kernels::{self, LANES, Work, one_each};
-use crate::place::{Mem, Place, Slice};
+use crate::place::{Bound, Mem, Place};
 use crate::wgsl::{Grid, Shader, ShaderText};
 use crate::words::{Word, no_f64};
 
 use memory::Pool;
-
-/// Loops within loops, at most: as many as there are words for their iterations.
-const MAX_DEPTH: usize = 7;
-
-/// Loops whose bodies are made twice, by depth.
-const ALTERNATING_DEPTH: usize = 2;
+use unfold::Unfolded;
 
 /// What a piece of memory holds.
 #[derive(Clone, Debug)]
@@ -65,7 +64,7 @@ pub struct Launch {
     /// The step of the Program that it belongs to; those in loops and branches belong to the loop or branch.
     pub step: usize,
     /// What its storage bindings are.
-    pub bindings: Vec<Mem>,
+    pub bindings: Vec<Bound>,
     /// Workgroups.
     pub grid: Grid,
 }
@@ -114,7 +113,8 @@ impl Code {
     /// Makes launches of a Program.
     ///
     /// # Errors
-    /// When a step works on types that a GPU does not have, or on integers that may need more than 32 bits.
+    /// When a step works on types that a GPU does not have, on integers that may need more than 32 bits, or on more of a
+    /// tensor at once than a shader may bind.
     pub fn new(program: &Program, caps: &GpuCaps) -> Result<Code> {
         let mut b = Builder {
             caps: caps.clone(),
@@ -126,6 +126,7 @@ impl Code {
             items: Vec::new(),
             failures: Vec::new(),
             at: 0,
+            refused: None,
         };
         for (mem, home, words) in [(ENV, Home::Env, 8), (FAILURE, Home::Failure, 4)] {
             debug_assert_eq!(mem.0, b.memory.len());
@@ -139,11 +140,10 @@ impl Code {
                 BufferKind::Staged(i) => Home::Staged(i),
                 BufferKind::Const(_) | BufferKind::Temp => return None,
             };
-            let words = decl.shape.iter().product();
-            b.memory.push(MemoryDecl { words, home, dtype: decl.dtype });
-            Some(Place::whole(Mem(b.memory.len() - 1), decl.dtype))
+            Some(b.keep(decl, home))
         });
         let bound = bound.collect();
+        b.refused.take().map_or(Ok(()), Err)?;
         b.program(program, bound, 0, None)?;
         let Builder { memory, shaders, items, failures, .. } = b;
         Ok(Code { memory, shaders, items, failures })
@@ -163,6 +163,8 @@ pub struct Builder {
     failures: Vec<Failure>,
     /// The step at hand of the outermost Program.
     at: usize,
+    /// What the adapter cannot do of the step at hand.
+    refused: Option<Error>,
 }
 
 impl Builder {
@@ -179,10 +181,26 @@ impl Builder {
     }
 
     fn take(&mut self, words: usize) -> Mem {
-        self.pool.take(words).unwrap_or_else(|| {
-            self.memory.push(MemoryDecl { words, home: Home::Temp, dtype: DType::U32 });
-            Mem(self.memory.len() - 1)
-        })
+        self.pool.take(words).unwrap_or_else(|| self.declare(words, Home::Temp, DType::U32))
+    }
+
+    /// A memory that one buffer has for good.
+    fn keep(&mut self, decl: &BufferDecl, home: Home) -> Place {
+        let mem = self.declare(decl.shape.iter().product(), home, decl.dtype);
+        Place::whole(mem, decl.dtype)
+    }
+
+    fn declare(&mut self, words: usize, home: Home, dtype: DType) -> Mem {
+        let (bytes, limit) = (words * size_of::<u32>(), self.caps.memory_bytes);
+        if bytes > limit {
+            let text = format!(
+                "a tensor of {bytes} bytes is larger than the {limit} bytes that a memory of this GPU may have"
+            );
+            let error = Error::new(text).help("use smaller dims, such as a smaller batch, or run on the cpu");
+            self.refused.get_or_insert(error);
+        }
+        self.memory.push(MemoryDecl { words, home, dtype });
+        Mem(self.memory.len() - 1)
     }
 
     fn give(&mut self, mem: Mem) {
@@ -192,6 +210,13 @@ impl Builder {
     /// Adds a dispatch.
     pub fn launch(&mut self, shader: Shader, grid: Grid) {
         let (text, bindings) = shader.finish();
+        let words = |bound: &Bound| bound.window.map_or(self.memory[bound.mem.0].words, |w| w.words);
+        if let Some(most) =
+            bindings.iter().map(words).max().filter(|w| w * size_of::<u32>() > self.caps.binding_bytes)
+        {
+            let error = self.too_large(most);
+            self.refused.get_or_insert(error);
+        }
         let next = self.shaders.len();
         let number = *self.numbers.entry(text.clone()).or_insert(next);
         if number == next {
@@ -221,9 +246,7 @@ impl Builder {
         for (i, decl) in program.buffers.iter().enumerate() {
             if let BufferKind::Const(n) = decl.kind {
                 let home = Home::Const(Arc::clone(&program.constants[n]));
-                let words = decl.shape.iter().product();
-                self.memory.push(MemoryDecl { words, home, dtype: decl.dtype });
-                places[i] = Some(Place::whole(Mem(self.memory.len() - 1), decl.dtype));
+                places[i] = Some(self.keep(decl, home));
             }
         }
         let fails = program.steps.iter().any(Step::can_fail);
@@ -251,7 +274,8 @@ impl Builder {
                 places[*buffer] = Some(Place::whole(mem, decl.dtype));
             }
             let commits = commits.unwrap_or(fails && index >= program.commit);
-            self.step(program, step, &places, depth, commits, &at).map_err(|e| e.at(&at))?;
+            let built = self.step(program, step, &places, depth, commits, &at);
+            built.and(self.refused.take().map_or(Ok(()), Err)).map_err(|e| e.at(&at))?;
             for buffer in uses.end(index) {
                 if let Some(place) = &places[*buffer]
                     && (!taken_over.contains(&place.mem) || uses.begin(index).contains(buffer))
@@ -285,27 +309,14 @@ impl Builder {
         match &step.kernel {
             Kernel::Loop(l) => self.counted(step, l, &place, depth, commits),
             Kernel::While(w) => self.conditional(step, w, &place, depth, commits),
-            Kernel::Branch(branch) => {
-                let flag = self.scratch_flag(&place(step.reads[0].buffer)?, commits);
-                let mut sides = Vec::new();
-                for side in [&branch.then, &branch.otherwise] {
-                    let inner = side.inputs.iter().chain(&side.outputs);
-                    let outer = step.reads[1..].iter().chain(&step.writes);
-                    let mut bound = vec![None; side.buffers.len()];
-                    for (id, port) in inner.zip(outer) {
-                        bound[id.index()] = Some(place(port.buffer)?);
-                    }
-                    sides.push(self.apart(|b| b.program(side, bound, depth, Some(commits)))?);
-                }
-                let otherwise = sides.pop().unwrap_or_default();
-                let then = sides.pop().unwrap_or_default();
-                self.items.push(Item::Branch(flag, [then, otherwise]));
-                self.give(flag);
-                Ok(())
-            }
+            Kernel::Branch(branch) => self.branch(step, branch, &place, depth, commits),
             kernel => {
-                let ports = |ports: &[graphc_ir::program::Port]| {
-                    ports.iter().map(|p| Ok((place(p.buffer)?, p.view.clone()))).collect::<Result<Vec<_>>>()
+                let mut views = kernels::dense(kernel).into_iter().flatten();
+                let mut ports = |ports: &[graphc_ir::program::Port]| {
+                    let port = |p: &graphc_ir::program::Port| {
+                        Ok((place(p.buffer)?, views.next().unwrap_or_else(|| p.view.clone())))
+                    };
+                    ports.iter().map(port).collect::<Result<Vec<_>>>()
                 };
                 let messages: Vec<String> = match kernel {
                     Kernel::Gather { axis, .. } | Kernel::ScatterAdd { axis, .. } => {
@@ -320,12 +331,20 @@ impl Builder {
                 self.failures
                     .extend(messages.into_iter().map(|message| Failure { at: at.to_owned(), message }));
                 let (reads, writes) = (ports(&step.reads)?, ports(&step.writes)?);
-                let work = Work { step, reads, writes, commits, failures };
-                let built = kernels::build(self, &work);
-                for mem in std::mem::take(&mut self.scratch) {
-                    self.give(mem);
+                let (kernel, origin) = (kernel.clone(), Vec::new());
+                let work = Work { kernel, reads, writes, commits, failures, origin, looked_up: None };
+                let Unfolded { steps, memory } = self.unfolded(work)?;
+                for work in steps {
+                    for mut group in self.pieces(work)? {
+                        self.join(&mut group);
+                        kernels::build(self, &group)?;
+                        for mem in std::mem::take(&mut self.scratch) {
+                            self.give(mem);
+                        }
+                    }
                 }
-                built
+                memory.into_iter().for_each(|mem| self.give(mem));
+                Ok(())
             }
         }
     }
@@ -339,159 +358,20 @@ impl Builder {
 
     /// Copies dense elements.
     fn copy(&mut self, from: &Place, to: &Place, elements: usize, commits: bool) {
-        if elements == 0 || from == to {
+        if from == to {
             return;
         }
-        let mut shader = Shader::new(LANES, commits);
-        let grid = one_each(&mut shader, elements);
-        let (x, y) = (shader.bind(from, false), shader.bind(to, true));
-        let (at, into) = (from.dense("i32(i)"), to.dense("i32(i)"));
-        shader.line(format!("{y}[{into}] = {x}[{at}];"));
-        self.launch(shader, grid);
-    }
-
-    /// Sets the iterations that a loop has done to 0, or adds one.
-    fn count(&mut self, depth: usize, more: bool) {
-        let mut shader = Shader::new(1, false);
-        let env = shader.bind(&Place::whole(ENV, DType::U32), true);
-        let word = depth + 1;
-        shader.line(if more {
-            format!("{env}[{word}] = {env}[{word}] + 1u;")
-        } else {
-            format!("{env}[{word}] = 0u;")
-        });
-        self.launch(shader, Grid::of(1));
-    }
-
-    fn counted(
-        &mut self,
-        step: &Step,
-        l: &Loop,
-        place: &dyn Fn(BufferId) -> Result<Place>,
-        depth: usize,
-        commits: bool,
-    ) -> Result<()> {
-        if depth >= MAX_DEPTH {
-            return Err(Error::new(format!("loops are nested more than {MAX_DEPTH} deep")));
+        let large = [from, to].iter().any(|place| self.is_large(place.mem));
+        let most = if large { self.in_window() } else { elements.max(1) };
+        for first in (0..elements).step_by(most) {
+            let part = first..elements.min(first + most);
+            let [from, to] = [from, to].map(|place| self.seen(&place.clone().at(first), 0..part.len()));
+            let mut shader = Shader::new(LANES, commits);
+            let grid = one_each(&mut shader, part.len());
+            let (x, y) = (shader.bind(&from, false), shader.bind(&to, true));
+            let (at, into) = (from.dense("i32(i)"), to.dense("i32(i)"));
+            shader.line(format!("{y}[{into}] = {x}[{at}];"));
+            self.launch(shader, grid);
         }
-        let body = &l.body;
-        let elements = |id: BufferId| body.buffer(id).shape.iter().product::<usize>();
-        let mut bound = vec![None; body.buffers.len()];
-        let slice = |outer: Place, id: BufferId| {
-            let reversed = l.reverse.then_some(l.length);
-            let slice = Slice { depth, elements: elements(id), reversed };
-            Place { slices: [&outer.slices[..], &[slice]].concat(), ..outer }
-        };
-        let (first, after) = (l.invariants, l.invariants + l.carries);
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        for (k, (id, port)) in body.inputs.iter().zip(&step.reads).enumerate() {
-            let outer = place(port.buffer)?;
-            bound[id.index()] = Some(if k < first {
-                outer
-            } else if k < after {
-                let [own, next] = [(); 2].map(|()| Place::whole(self.take(elements(*id)), outer.dtype));
-                self.copy(&outer, &own, elements(*id), commits);
-                old.push(own.clone());
-                new.push(next);
-                own
-            } else {
-                slice(outer, *id)
-            });
-        }
-        for (k, (id, port)) in body.outputs.iter().zip(&step.writes).enumerate() {
-            let outer = place(port.buffer)?;
-            bound[id.index()] = Some(if k < l.carries { new[k].clone() } else { slice(outer, *id) });
-        }
-        let iteration = |b: &mut Builder, bound: Vec<Option<Place>>, again: bool| {
-            b.apart(|b| {
-                b.program(body, bound, depth + 1, Some(commits))?;
-                if again {
-                    for ((id, from), to) in body.outputs.iter().zip(&new).zip(&old) {
-                        b.copy(from, to, elements(*id), commits);
-                    }
-                }
-                b.count(depth, true);
-                Ok(())
-            })
-        };
-        // Carries alternate between two places, in a body for either direction; bodies of bodies would multiply.
-        let alternates = l.length > 1 && depth < ALTERNATING_DEPTH;
-        let mut odd = Vec::new();
-        if l.length > 0 {
-            self.count(depth, false);
-            odd = iteration(self, bound.clone(), l.length > 1 && !alternates)?;
-        }
-        if alternates {
-            for (k, id) in body.inputs[first..after].iter().enumerate() {
-                bound[id.index()] = Some(new[k].clone());
-            }
-            for (k, id) in body.outputs[..l.carries].iter().enumerate() {
-                bound[id.index()] = Some(old[k].clone());
-            }
-            let even = iteration(self, bound, false)?;
-            self.items.push(Item::Repeat(l.length / 2, [&odd[..], &even].concat()));
-            if !l.length.is_multiple_of(2) {
-                self.items.extend(odd);
-            }
-        } else if l.length > 0 {
-            self.items.push(Item::Repeat(l.length, odd));
-        }
-        let in_new = l.length == 1 || (alternates && !l.length.is_multiple_of(2));
-        let last = if in_new { &new } else { &old };
-        for ((value, id), port) in last.iter().zip(&body.outputs).zip(&step.writes) {
-            self.copy(value, &place(port.buffer)?, elements(*id), commits);
-        }
-        old.iter().chain(&new).for_each(|place| self.give(place.mem));
-        Ok(())
-    }
-
-    fn conditional(
-        &mut self,
-        step: &Step,
-        w: &While,
-        place: &dyn Fn(BufferId) -> Result<Place>,
-        depth: usize,
-        commits: bool,
-    ) -> Result<()> {
-        let elements = |id: BufferId| w.body.buffer(id).shape.iter().product::<usize>();
-        let flag = self.take(1);
-        let mut inputs = Vec::new();
-        let mut carries = Vec::new();
-        for (k, (id, port)) in w.body.inputs.iter().zip(&step.reads).enumerate() {
-            let outer = place(port.buffer)?;
-            inputs.push(if k < w.invariants {
-                outer
-            } else {
-                let own = Place::whole(self.take(elements(*id)), outer.dtype);
-                self.copy(&outer, &own, elements(*id), commits);
-                carries.push((own.clone(), elements(*id)));
-                own
-            });
-        }
-        let bind = |program: &Program, outputs: &[Place]| {
-            let mut bound = vec![None; program.buffers.len()];
-            let ids = program.inputs.iter().chain(&program.outputs);
-            ids.zip(inputs.iter().chain(outputs))
-                .for_each(|(id, place)| bound[id.index()] = Some(place.clone()));
-            bound
-        };
-        let next: Vec<Place> = carries.iter().map(|(c, n)| Place::whole(self.take(*n), c.dtype)).collect();
-        let condition = bind(&w.condition, &[Place::whole(flag, DType::Bool)]);
-        let condition = self.apart(|b| b.program(&w.condition, condition, depth, Some(commits)))?;
-        let body = bind(&w.body, &next);
-        let body = self.apart(|b| {
-            b.program(&w.body, body, depth, Some(commits))?;
-            for ((old, elements), new) in carries.iter().zip(&next) {
-                b.copy(new, old, *elements, commits);
-            }
-            Ok(())
-        })?;
-        self.items.push(Item::While(condition, flag, body));
-        for ((value, elements), port) in carries.iter().zip(&step.writes) {
-            self.copy(value, &place(port.buffer)?, *elements, commits);
-        }
-        let own = carries.iter().map(|c| c.0.mem).chain(next.iter().map(|n| n.mem)).chain([flag]);
-        own.collect::<Vec<_>>().into_iter().for_each(|mem| self.give(mem));
-        Ok(())
     }
 }

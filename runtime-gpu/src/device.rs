@@ -182,10 +182,13 @@ impl Gpu {
         Ok(Gpu::of(device, queue, info, caps, cache))
     }
 
-    /// A device that validates everything and computes nothing, with the limits that WebGPU guarantees.
+    /// A device that validates everything and computes nothing, with the limits that WebGPU guarantees, or bindings of no
+    /// more than so many bytes.
     #[cfg(feature = "noop")]
-    pub fn noop() -> Gpu {
-        let limits = wgpu::Limits::default();
+    pub fn noop(binding_bytes: usize) -> Gpu {
+        let guaranteed = wgpu::Limits::default();
+        let binding = guaranteed.max_storage_buffer_binding_size.min(binding_bytes as u64);
+        let limits = wgpu::Limits { max_storage_buffer_binding_size: binding, ..guaranteed };
         let descriptor =
             wgpu::DeviceDescriptor { required_limits: limits.clone(), ..wgpu::DeviceDescriptor::default() };
         let (device, queue) = wgpu::Device::noop(&descriptor);
@@ -200,7 +203,8 @@ impl Gpu {
             workgroup_size: limits.max_compute_invocations_per_workgroup,
             features: Vec::new(),
         };
-        Gpu::of(device, queue, info, GpuCaps::portable(), None)
+        let caps = GpuCaps { binding_bytes: binding as usize, ..GpuCaps::portable() };
+        Gpu::of(device, queue, info, caps, None)
     }
 
     fn of(
@@ -280,16 +284,15 @@ impl Gpu {
     /// Memory for so many words, all zero.
     ///
     /// # Errors
-    /// When no binding may be that large, or there is no memory.
+    /// When no memory may be that large, or there is none.
     pub fn memory(&self, words: usize) -> Result<DeviceMemory, GpuError> {
         let needed = words * size_of::<u32>();
-        let limit = self.inner.caps.binding_bytes;
+        let limit = self.inner.caps.memory_bytes;
         if needed > limit {
             return Err(GpuError::TooLarge { needed, limit });
         }
-        // Whole vectors, as far as may be.
-        let whole = words.max(1).next_multiple_of(VECTOR) * size_of::<u32>();
-        let bytes = if whole > limit { needed } else { whole };
+        // Whole vectors.
+        let bytes = words.max(1).next_multiple_of(VECTOR) * size_of::<u32>();
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::UNIFORM
             | wgpu::BufferUsages::COPY_DST
@@ -386,13 +389,19 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuCaps {
         wgpu::DeviceType::DiscreteGpu if info.vendor == NVIDIA => Class::Nvidia,
         _ => Class::Portable,
     };
-    let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    // Whole vectors.
+    let memory_bytes =
+        bytes(limits.max_buffer_size) / (VECTOR * size_of::<u32>()) * (VECTOR * size_of::<u32>());
     let busy = if class == Class::Nvidia { GpuCaps::nvidia().busy } else { GpuCaps::portable().busy };
     GpuCaps {
         class,
         busy,
         bindings: limits.max_storage_buffers_per_shader_stage as usize,
-        binding_bytes: usize::try_from(binding).unwrap_or(usize::MAX),
+        binding_bytes: bytes(limits.max_storage_buffer_binding_size).min(memory_bytes),
+        window_alignment: (limits.min_storage_buffer_offset_alignment as usize)
+            .max(VECTOR * size_of::<u32>()),
+        memory_bytes,
         workgroup_bytes: limits.max_compute_workgroup_storage_size as usize,
         workgroup_lanes: limits.max_compute_invocations_per_workgroup as usize,
         tiles: None,

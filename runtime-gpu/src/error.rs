@@ -31,9 +31,9 @@ pub enum GpuError {
         /// What the driver says.
         reason: String,
     },
-    /// A tensor is larger than a binding may be.
+    /// A tensor is larger than a memory may be.
     #[error(
-        "a tensor of {needed} bytes is larger than the {limit} bytes that a shader of this GPU may bind; use smaller dims, \
+        "a tensor of {needed} bytes is larger than the {limit} bytes that a memory of this GPU may have; use smaller dims, \
          such as a smaller batch"
     )]
     TooLarge {

@@ -32,7 +32,7 @@ pub use error::GpuError;
 #[cfg(not(target_arch = "wasm32"))]
 pub use exec::{Executable, RunError, Started};
 pub use kernels::Tiles;
-pub use place::{Mem, Place, Slice};
+pub use place::{Bound, Mem, Place, Slice, Window};
 pub use target::GpuTarget;
 pub use wgsl::{Grid, ShaderText};
 pub use words::{Word, from_words, to_words};

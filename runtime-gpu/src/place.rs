@@ -1,5 +1,7 @@
 //! Where a Program's buffers lie on the device, and how views become expressions of element numbers.
 
+use std::ops::RangeInclusive;
+
 use graphc_ir::DType;
 use graphc_ir::program::View;
 
@@ -22,6 +24,26 @@ pub struct Slice {
     pub elements: usize,
     /// Iterations in all, if the last slice comes first.
     pub reversed: Option<usize>,
+    /// The first and the last slice that the iterations at hand walk through, by number.
+    pub span: [usize; 2],
+}
+
+/// A part of a memory that a shader binds in place of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Its first word.
+    pub start: usize,
+    /// Its words.
+    pub words: usize,
+}
+
+/// What a shader binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bound {
+    /// The memory.
+    pub mem: Mem,
+    /// The part of it, if not all.
+    pub window: Option<Window>,
 }
 
 /// Where a buffer lies.
@@ -33,6 +55,8 @@ pub struct Place {
     pub offset: usize,
     /// In which slices of it; none for the whole memory.
     pub slices: Vec<Slice>,
+    /// The part of the memory that shaders see, if it is too large for them.
+    pub window: Option<Window>,
     /// Element type.
     pub dtype: DType,
 }
@@ -40,7 +64,7 @@ pub struct Place {
 impl Place {
     /// The whole of a memory.
     pub fn whole(mem: Mem, dtype: DType) -> Place {
-        Place { mem, offset: 0, slices: Vec::new(), dtype }
+        Place { mem, offset: 0, slices: Vec::new(), window: None, dtype }
     }
 
     /// The memory from so many elements further on.
@@ -48,7 +72,7 @@ impl Place {
         Place { offset: self.offset + offset, ..self }
     }
 
-    /// The part of an element's number that the loops around decide.
+    /// What the slices of the loops around add to the number of an element.
     fn base(&self) -> Vec<String> {
         let slice = |s: &Slice| {
             let done = format!("i32(env[{}][{}])", (s.depth + 1) / 4, (s.depth + 1) % 4);
@@ -58,8 +82,21 @@ impl Place {
             };
             if s.elements == 1 { number } else { format!("{number} * {}", s.elements) }
         };
-        let offset = (self.offset > 0).then(|| self.offset.to_string());
-        self.slices.iter().map(slice).chain(offset).collect()
+        self.slices.iter().map(slice).collect()
+    }
+
+    /// The number of the buffer's first element among the words that shaders see, but for slices.
+    fn first(&self) -> isize {
+        self.offset as isize - self.window.map_or(0, |w| w.start as isize)
+    }
+
+    /// The words of the memory that elements with these numbers lie in, whatever the iterations of the loops around.
+    pub fn words(&self, elements: &RangeInclusive<isize>) -> RangeInclusive<isize> {
+        let of = |end: usize| -> isize {
+            self.slices.iter().map(|s| (s.elements * s.span[end]) as isize).sum::<isize>()
+                + self.offset as isize
+        };
+        elements.start() + of(0)..=elements.end() + of(1)
     }
 
     /// The number of the element that a view addresses at coordinates of type `i32`.
@@ -73,8 +110,9 @@ impl Place {
                 _ => terms.push(format!("{coordinate} * {stride}")),
             }
         }
-        if view.offset != 0 || terms.is_empty() {
-            terms.push(view.offset.to_string());
+        let first = self.first() + view.offset;
+        if first != 0 || terms.is_empty() {
+            terms.push(first.to_string());
         }
         terms.join(" + ")
     }
@@ -96,6 +134,8 @@ impl Place {
     /// The number of an element of a dense buffer, given its number there as an `i32`.
     pub fn dense(&self, number: &str) -> String {
         let mut terms = self.base();
+        let first = self.first();
+        terms.extend((first != 0).then(|| first.to_string()));
         terms.push(number.to_owned());
         terms.join(" + ")
     }

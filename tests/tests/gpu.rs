@@ -31,12 +31,13 @@ fn differences(device: &GpuDevice, graph: &Graph, ins: &[Tensor]) -> Result<Vec<
         .collect())
 }
 
-fn check(device: &GpuDevice, case: &Case, failures: &mut Vec<String>) {
+fn check(device: &GpuDevice, case: &Case, failures: &mut Vec<String>, refused: &mut usize) {
     let ins: Vec<Tensor> = case.sample.ins.iter().map(narrowed_tensor).collect();
     let mut note = |what: &str, outcome: Result<Vec<String>>| match outcome {
         Ok(found) if found.is_empty() => {}
         // A word has 32 bits: a conversion to 64 that may need more is refused.
         Err(e) if is_wide(case) && e.to_string().contains("may not fit the 32 bits") => {}
+        Err(e) if e.to_string().contains("that a shader of this GPU may bind") => *refused += 1,
         Ok(found) => failures.push(format!("{what} of {}: {}", case.describe(), found.join(", "))),
         Err(e) => failures.push(format!("{what} of {}: {e}", case.describe())),
     };
@@ -56,7 +57,7 @@ fn is_wide(case: &Case) -> bool {
 #[test]
 fn every_sample_runs() {
     let Some(gpu) = adapter() else { return };
-    samples(&GpuDevice::new(gpu), 1);
+    assert_eq!(samples(&GpuDevice::new(gpu), 1), 0);
 }
 
 /// With the kernels of a large card, which keep rows in registers and compute vectors.
@@ -64,13 +65,69 @@ fn every_sample_runs() {
 fn samples_run_as_on_a_large_card() {
     let Some(gpu) = adapter() else { return };
     let caps = GpuCaps { class: Class::Nvidia, busy: 4, ..gpu.caps().clone() };
-    samples(&GpuDevice { caps, ..GpuDevice::new(gpu) }, SAMPLES_OF_A_CARD);
+    assert_eq!(samples(&GpuDevice { caps, ..GpuDevice::new(gpu) }, SAMPLES_OF_A_CARD), 0);
+}
+
+/// On adapters whose shaders see little of a tensor at once, steps run in pieces: what they need at once at least is more
+/// than this little for few of them.
+#[test]
+fn samples_run_in_windows() {
+    let Some(gpu) = adapter() else { return };
+    for (class, binding_bytes, one_in) in [(Class::Software, 96, 1), (Class::Nvidia, 112, 4)] {
+        let caps = GpuCaps { class, busy: 4, binding_bytes, ..gpu.caps().clone() };
+        let refused = samples(&GpuDevice { caps, ..GpuDevice::new(gpu) }, one_in);
+        assert!(refused <= 80, "{refused} samples are refused");
+    }
+}
+
+/// Elementwise work, sums and products of tensors that no shader of the adapter can bind.
+#[test]
+fn tensors_larger_than_a_binding() -> Result<()> {
+    let Some(gpu) = adapter() else { return Ok(()) };
+    if gpu.caps().binding_bytes > 1 << 31 {
+        eprintln!("SKIPPED: this adapter's shaders bind more than the host should have for a test");
+        return Ok(());
+    }
+    const COLUMNS: usize = 1 << 10;
+    let rows = gpu.caps().binding_bytes / (COLUMNS * 4) * 5 / 4 + 3;
+    let mut b = Builder::new();
+    let x = b.input(TensorType::fixed(DType::F32, &[rows, COLUMNS]))?;
+    let w = b.input(TensorType::fixed(DType::F32, &[COLUMNS, 2]))?;
+    let y = b.map(ScalarFn::Add, &[x, x])?;
+    let product = b.matmul(y, w)?;
+    let sums = b.sum(y, &[0])?;
+    let all = b.sum(y, &[0, 1])?;
+    let module = module_of(
+        b.finish(&[y, product, sums, all])?,
+        vec!["x".into(), "w".into()],
+        ["y", "product", "sums", "all"].map(String::from).to_vec(),
+    );
+    // Sums of small integers are exact.
+    let value = |row: usize, column: usize| ((row + column) % 3) as f32;
+    let values: Vec<f32> = (0..rows * COLUMNS).map(|i| value(i / COLUMNS, i % COLUMNS)).collect();
+    let weights: Vec<f32> = (0..2 * COLUMNS).map(|i| (i % 2) as f32).collect();
+    let ins = [Tensor::from_slice(&[rows, COLUMNS], &values), Tensor::from_slice(&[COLUMNS, 2], &weights)];
+    let found = GpuDevice::new(gpu).run(&module, FUNCTION, &ins)?.outputs;
+    let doubled: Vec<f32> = values.iter().map(|x| x + x).collect();
+    assert!(found[0].bytes() == Tensor::from_slice(&[rows, COLUMNS], &doubled).bytes());
+    let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; COLUMNS]);
+    for (i, x) in doubled.iter().enumerate() {
+        of_rows[i / COLUMNS] += f64::from(*x);
+        of_columns[i % COLUMNS] += f64::from(*x);
+    }
+    let products: Vec<f64> = of_rows.iter().flat_map(|sum| [0.0, *sum]).collect();
+    assert_eq!(found[1].to_f64(), products);
+    assert_eq!(found[2].to_f64(), of_columns);
+    let error = found[3].to_f64()[0] / of_rows.iter().sum::<f64>() - 1.0;
+    assert!(error.abs() < 1e-6, "{error}");
+    Ok(())
 }
 
 /// One in so many samples runs as on another card.
 const SAMPLES_OF_A_CARD: usize = 8;
 
-fn samples(device: &GpuDevice, one_in: usize) {
+/// Runs samples, and gives how many need more of a tensor at once than a shader may bind.
+fn samples(device: &GpuDevice, one_in: usize) -> usize {
     let only = std::env::var("GRAPHC_ONLY").ok();
     let cases: Vec<Case> = cases()
         .into_iter()
@@ -78,12 +135,13 @@ fn samples(device: &GpuDevice, one_in: usize) {
         .filter(|case| only.as_ref().is_none_or(|name| case.info.name == name))
         .step_by(one_in)
         .collect();
-    let mut failures = Vec::new();
+    let (mut failures, mut refused) = (Vec::new(), 0);
     for case in &cases {
-        check(device, case, &mut failures);
+        check(device, case, &mut failures, &mut refused);
     }
     let shown = failures.iter().take(60).map(|f| f.chars().take(600).collect::<String>()).collect::<Vec<_>>();
     assert!(failures.is_empty(), "{} of {} samples:\n{}", failures.len(), cases.len(), shown.join("\n"));
+    refused
 }
 
 fn report(failures: &[String]) {

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use graphc::{Device, Session};
+use graphc_gpu::GpuCaps;
 use graphc_ir::ops::{sample_indices, sample_tensor};
 use graphc_ir::{Module, Tensor};
 use graphc_tests::compare::relative_l2;
-use graphc_tests::gpu::adapter;
+use graphc_tests::device::Device as _;
+use graphc_tests::gpu::{GpuDevice, adapter};
 
 /// Steps of each training.
 const STEPS: usize = 3;
@@ -90,6 +92,31 @@ fn char_lstm() {
 #[test]
 fn encoder() {
     trains_alike("encoder", 1, 90, 1e-4);
+}
+
+/// A step of training in pieces gives what it gives in one: products, convolutions, loops over stacks, and state.
+#[test]
+fn models_run_in_windows() {
+    let Some(gpu) = adapter() else { return };
+    for (name, batch, classes, kilobytes) in
+        [("two_layer", 64, 1, 64), ("digits_cnn", 16, 10, 80), ("char_lstm", 4, 90, 96)]
+    {
+        let model = graphc_models::MODELS.iter().find(|m| m.name == name).expect("there is such a model");
+        let module =
+            session(&(model.build)().expect("it builds"), Device::Cpu).snapshot().expect("it has values");
+        let feeds = inputs(&module, "train_step", batch, classes);
+        let feeds: Vec<Tensor> = feeds.into_iter().map(|(_, value)| value).collect();
+        let caps = GpuCaps { binding_bytes: kilobytes << 10, ..gpu.caps().clone() };
+        let whole = GpuDevice::new(gpu);
+        let pieces = GpuDevice { caps, ..whole.clone() };
+        let wanted = whole.run(&module, "train_step", &feeds).expect("it runs");
+        let found = pieces.run(&module, "train_step", &feeds).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let pairs = found.outputs.iter().chain(&found.state).zip(wanted.outputs.iter().chain(&wanted.state));
+        for (i, (a, b)) in pairs.enumerate() {
+            let error = relative_l2(&a.to_f64(), &b.to_f64());
+            assert!(error <= 1e-4, "{name}: result {i} is {error:e} off");
+        }
+    }
 }
 
 /// Steps that are started ahead give what steps give that are waited for, and results are kept for the last three.

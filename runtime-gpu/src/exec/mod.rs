@@ -479,7 +479,18 @@ fn bind(
     if shader.fails || shader.commits {
         entries.push(whole(1, FAILURE));
     }
-    entries.extend(launch.bindings.iter().zip(2..).map(|(mem, binding)| whole(binding, *mem)));
+    entries.extend(launch.bindings.iter().zip(2..).map(|(bound, binding)| match bound.window {
+        None => whole(binding, bound.mem),
+        Some(window) => {
+            let bytes = |words: usize| (words * size_of::<u32>()) as u64;
+            let (buffer, offset) = (&memory[bound.mem.0].buffer, bytes(window.start));
+            let size = std::num::NonZero::new(bytes(window.words));
+            wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size }),
+            }
+        }
+    }));
     let layout = pipelines.layout(launch.shader);
     let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
     let group = gpu.guarded("the arrays of a shader", || gpu.device().create_bind_group(&descriptor))?;

@@ -46,7 +46,8 @@ struct Shares {
 }
 
 impl Shares {
-    fn of(caps: &GpuCaps, rows: usize, cols: usize, vectors: bool) -> Shares {
+    /// The rows are one of so many parts of the columns' rows, which have so many chunks together at most.
+    fn of(caps: &GpuCaps, [rows, cols]: [usize; 2], vectors: bool, (parts, most): (usize, usize)) -> Shares {
         let software = caps.class == Class::Software;
         let vector = if vectors && !software { VECTOR } else { 1 };
         let units = cols / vector;
@@ -54,10 +55,10 @@ impl Shares {
         let lanes = if software { LANES } else { 256.min(caps.workgroup_lanes) };
         let down = lanes / across;
         let strips = units.div_ceil(across).max(1);
-        let wanted = (WAVES * caps.busy).div_ceil(strips).min(rows.div_ceil(MIN_ROWS * down)).max(1);
+        let wanted = (WAVES * caps.busy).div_ceil(strips * parts).min(rows.div_ceil(MIN_ROWS * down)).max(1);
         let wanted = if wanted > TOGETHER { wanted.next_multiple_of(TOGETHER) } else { wanted };
         // Of no rows there are no states.
-        let chunks = if rows == 0 { 0 } else { wanted.min(MAX_CHUNKS) };
+        let chunks = if rows == 0 { 0 } else { wanted.min(MAX_CHUNKS).min((most / parts).max(1)) };
         Shares { rows, cols, vector, across, down, chunk: rows.div_ceil(chunks.max(1)), chunks }
     }
 }
@@ -74,6 +75,12 @@ pub struct Down {
 }
 
 impl Down {
+    /// The same with the states of chunks from this one on.
+    fn below(&self, chunk: usize) -> Down {
+        let states = self.states.iter().map(|place| place.clone().at(chunk * self.cols)).collect();
+        Down { states, ..self.clone() }
+    }
+
     /// Writes the function that merges the chunks of a column in order, and gives a call of it.
     pub fn merged(&self, shader: &mut Shader, body: &Body) -> Result<String> {
         let Down { inst, code, states, chunks, cols } = self;
@@ -100,70 +107,80 @@ impl Down {
     }
 }
 
-/// Adds the launches of a task that folds columns.
-pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
-    let body = domain.body;
-    let (rows, cols) = (domain.row_count(), domain.col_count());
+/// Adds the launches of a task that folds columns, over domains of the same columns that have the next rows each.
+pub fn build(b: &mut Builder, domains: &[Domain<'_>], task: &Task) -> Result<()> {
+    let first = &domains[0];
+    let (body, cols) = (first.body, first.col_count());
     let fold = |i: usize, axis| FoldCode::of(&body.insts[i], axis);
     let wide = |r: Reg| body.inst(r).level == Level::Elem && !body.inst(r).post;
-    let shares = Shares::of(b.caps(), rows, cols, domain.takes_vectors(|s| !wide(s.reg)));
-    let chunks = shares.chunks;
     let roots: Vec<Reg> =
         task.stores.iter().map(|s| s.reg).chain(task.checks.iter().map(|c| c.0.reg)).collect();
     let all = needed(body, roots, &|_| false, &Leaf::new());
     let mut downs = Vec::new();
     for i in all.iter().copied() {
         let Some(code) = fold(i, FoldAxis::Rows) else { continue };
-        downs.push(Down { inst: i, code, states: Vec::new(), chunks, cols });
+        downs.push(Down { inst: i, code, states: Vec::new(), chunks: 0, cols });
     }
+    let states = downs.iter().map(|d| d.code.fields().len()).sum::<usize>() * cols * size_of::<u32>();
+    let most = b.caps().binding_bytes / states.max(1);
+    let share = |domain: &Domain<'_>| {
+        let vectors = domain.takes_vectors(|s| !wide(s.reg));
+        Shares::of(b.caps(), [domain.row_count(), cols], vectors, (domains.len(), most))
+    };
+    let shares: Vec<Shares> = domains.iter().map(share).collect();
+    let chunks = shares.iter().map(|s| s.chunks).sum();
+    downs.iter_mut().for_each(|d| d.chunks = chunks);
     let fields = downs.iter().flat_map(|d| d.code.fields()).map(|(_, word)| (word, chunks * cols)).collect();
     let mut places = together(b, fields).into_iter();
     for d in &mut downs {
         d.states = places.by_ref().take(d.code.fields().len()).collect();
     }
 
-    // What rows have, for the launches below.
-    let along: Vec<usize> =
-        all.iter().copied().filter(|i| !body.insts[*i].post && fold(*i, FoldAxis::Cols).is_some()).collect();
-    let mut given = Vec::new();
-    if !along.is_empty() {
-        let word = |i: &usize| Word::of(body.insts[*i].dtype).unwrap_or(Word::F32);
-        let places = together(b, along.iter().map(|i| (word(i), rows)).collect());
-        let kept: Vec<(usize, Place)> = along.iter().copied().zip(places).collect();
-        rows::build(b, domain, &Task { kept: kept.clone(), ..Task::default() })?;
-        given.extend(kept);
-    }
-
     let post = |r: Reg| body.inst(r).post;
     let checks = |after: bool| task.checks.iter().filter(move |c| post(c.0.reg) == after).cloned();
-    down(
-        b,
-        domain,
-        &Task {
-            stores: task.stores.iter().filter(|s| wide(s.reg)).copied().collect(),
-            checks: checks(false).collect(),
-            given: given.clone(),
-            ..Task::default()
-        },
-        &downs,
-        shares,
-    )?;
-
-    // What is left is one value a row, one a column, or one.
+    // But for whole results, what is left is one value a row, one a column, or one.
     let narrow = |level: fn(Level) -> bool| {
         let fits = move |s: &&graphc_ir::program::Store| !wide(s.reg) && level(body.inst(s.reg).level);
         task.stores.iter().filter(fits).copied().collect::<Vec<_>>()
     };
     let by_row = narrow(|level| level == Level::Row);
-    if !by_row.is_empty() {
-        map::build(b, domain, &Task { stores: by_row, given: given.clone(), ..Task::default() })?;
+    let along: Vec<usize> =
+        all.iter().copied().filter(|i| !body.insts[*i].post && fold(*i, FoldAxis::Cols).is_some()).collect();
+    let mut above = 0;
+    for (domain, shares) in domains.iter().zip(shares) {
+        // What rows have, for the launches below.
+        let mut given = Vec::new();
+        if !along.is_empty() {
+            let word = |i: &usize| Word::of(body.insts[*i].dtype).unwrap_or(Word::F32);
+            let places = together(b, along.iter().map(|i| (word(i), domain.row_count())).collect());
+            let kept: Vec<(usize, Place)> = along.iter().copied().zip(places).collect();
+            rows::build(b, domain, &Task { kept: kept.clone(), ..Task::default() })?;
+            given.extend(kept);
+        }
+        let own: Vec<Down> = downs.iter().map(|d| d.below(above)).collect();
+        above += shares.chunks;
+        down(
+            b,
+            domain,
+            &Task {
+                stores: task.stores.iter().filter(|s| wide(s.reg)).copied().collect(),
+                checks: checks(false).collect(),
+                given: given.clone(),
+                ..Task::default()
+            },
+            &own,
+            shares,
+        )?;
+        if !by_row.is_empty() {
+            map::build(b, domain, &Task { stores: by_row.clone(), given, ..Task::default() })?;
+        }
     }
     let stores = narrow(|level| level != Level::Row);
     let last = Task { stores, checks: checks(true).collect(), downs, ..Task::default() };
     if last.stores.is_empty() && last.checks.is_empty() {
         return Ok(());
     }
-    finish(b, domain, last)
+    finish(b, first, last)
 }
 
 /// Places for values of so many words each, those of one type in one memory: a shader binds few arrays.

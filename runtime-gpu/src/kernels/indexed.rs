@@ -1,8 +1,10 @@
 //! Kernels whose addresses are data: the index of an extreme, rows by index, sums by index.
 
+use std::ops::Range;
+
 use graphc_ir::error::Result;
 
-use super::{LANES, Work, coordinates, one_each};
+use super::{LANES, Port, Work, coordinates, one_each};
 use crate::code::Builder;
 use crate::wgsl::{Grid, Shader};
 use crate::words::Word;
@@ -12,7 +14,7 @@ const ROW_LANES: usize = 256;
 const MIN_COLUMNS: usize = 4;
 
 /// The index of the first largest or smallest element of each row; NaN wins.
-pub fn arg_reduce(b: &mut Builder, work: &Work<'_>, max: bool, rows: &[usize], cols: usize) -> Result<()> {
+pub fn arg_reduce(b: &mut Builder, work: &Work, max: bool, rows: &[usize], cols: usize) -> Result<()> {
     let count: usize = rows.iter().product();
     if count == 0 {
         return Ok(());
@@ -72,8 +74,8 @@ pub fn arg_reduce(b: &mut Builder, work: &Work<'_>, max: bool, rows: &[usize], c
     Ok(())
 }
 
-/// `out[o, i, n] = x[o, idx[i], n]`.
-pub fn gather(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]: [usize; 4]) {
+/// `out[o, i, n] = x[o, idx[i], n]`. A piece with a part of the axis leaves alone what is elsewhere.
+pub fn gather(b: &mut Builder, work: &Work, [outer, axis, inner, count]: [usize; 4]) {
     let total = outer * count * inner;
     if total == 0 {
         return check_indices(b, work, axis, count);
@@ -84,39 +86,56 @@ pub fn gather(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]: [us
     let (x, idx) = (shader.bind(&work.reads[0].0, false), shader.bind(&work.reads[1].0, false));
     let out = shader.bind(&work.writes[0].0, true);
     let fail = work.failures.first().map(|f| shader.fail(*f)).unwrap_or_default();
-    shader.line(format!("let index = i32({idx}[{}]);", work.reads[1].0.dense(&at[1])));
+    shader.line(format!("let index = i32({idx}[{}]);", element(&work.reads[1], [&at[1]])));
     shader.line(format!("if (index < 0 || index >= {axis}) {{ {fail} return; }}"));
-    let from = work.reads[0].0.dense(&format!("({} * {axis} + index) * {inner} + {}", at[0], at[2]));
-    shader.line(format!("{out}[{}] = {x}[{from}];", work.writes[0].0.dense("i32(i)")));
+    let part = part(work, axis);
+    if part.len() < axis {
+        shader.line(format!("if (index < {} || index >= {}) {{ return; }}", part.start, part.end));
+    }
+    let own = format!("(index - {})", part.start);
+    let from = element(&work.reads[0], [&at[0], if part.start > 0 { &own } else { "index" }, &at[2]]);
+    let to = element(&work.writes[0], [&at[0], &at[1], &at[2]]);
+    shader.line(format!("{out}[{to}] = {x}[{from}];"));
     b.launch(shader, grid);
 }
 
 /// `out = base; out[o, idx[i], n] += upd[o, i, n]` in the order of the indices, each sum by one invocation.
-pub fn scatter_add(b: &mut Builder, work: &Work<'_>, [outer, axis, inner, count]: [usize; 4]) {
-    let total = outer * axis * inner;
+pub fn scatter_add(b: &mut Builder, work: &Work, [outer, axis, inner, count]: [usize; 4]) {
+    let part = part(work, axis);
+    let total = outer * part.len() * inner;
     if total == 0 {
         return check_indices(b, work, axis, count);
     }
     let mut shader = Shader::new(LANES, work.commits);
     let grid = one_each(&mut shader, total);
-    let at = coordinates(&mut shader, "x", "i", &[outer, axis, inner]);
+    let at = coordinates(&mut shader, "x", "i", &[outer, part.len(), inner]);
     let base = shader.bind(&work.reads[0].0, false);
     let (idx, upd) = (shader.bind(&work.reads[1].0, false), shader.bind(&work.reads[2].0, false));
     let out = shader.bind(&work.writes[0].0, true);
     let fail = work.failures.first().map(|f| shader.fail(*f)).unwrap_or_default();
-    shader.line(format!("var sum = {base}[{}];", work.reads[0].0.dense("i32(i)")));
+    shader.line(format!("var sum = {base}[{}];", element(&work.reads[0], [&at[0], &at[1], &at[2]])));
     shader.line(format!("for (var j = 0; j < {count}; j++) {{"));
-    shader.line(format!("    let index = i32({idx}[{}]);", work.reads[1].0.dense("j")));
+    shader.line(format!("    let index = i32({idx}[{}]);", element(&work.reads[1], ["j"])));
     shader.line(format!("    if (index < 0 || index >= {axis}) {{ {fail} return; }}"));
-    let from = work.reads[2].0.dense(&format!("({} * {count} + j) * {inner} + {}", at[0], at[2]));
-    shader.line(format!("    if (index == {}) {{ sum = sum + {upd}[{from}]; }}", at[1]));
+    let from = element(&work.reads[2], [&at[0], "j", &at[2]]);
+    let own = if part.start > 0 { format!("{} + {}", at[1], part.start) } else { at[1].clone() };
+    shader.line(format!("    if (index == {own}) {{ sum = sum + {upd}[{from}]; }}"));
     shader.line("}");
-    shader.line(format!("{out}[{}] = sum;", work.writes[0].0.dense("i32(i)")));
+    shader.line(format!("{out}[{}] = sum;", element(&work.writes[0], [&at[0], &at[1], &at[2]])));
     b.launch(shader, grid);
 }
 
+/// The part of the axis that is looked up.
+fn part(work: &Work, axis: usize) -> Range<usize> {
+    work.looked_up.clone().unwrap_or(0..axis)
+}
+
+fn element<const N: usize>((place, view): &Port, at: [&str; N]) -> String {
+    place.element(view, &at.map(str::to_owned))
+}
+
 /// A bad index fails the run, even where no element depends on it.
-fn check_indices(b: &mut Builder, work: &Work<'_>, axis: usize, count: usize) {
+fn check_indices(b: &mut Builder, work: &Work, axis: usize, count: usize) {
     if count == 0 {
         return;
     }
@@ -124,7 +143,7 @@ fn check_indices(b: &mut Builder, work: &Work<'_>, axis: usize, count: usize) {
     let grid = one_each(&mut shader, count);
     let idx = shader.bind(&work.reads[1].0, false);
     let fail = work.failures.first().map(|f| shader.fail(*f)).unwrap_or_default();
-    shader.line(format!("let index = i32({idx}[{}]);", work.reads[1].0.dense("i32(i)")));
+    shader.line(format!("let index = i32({idx}[{}]);", element(&work.reads[1], ["i32(i)"])));
     shader.line(format!("if (index < 0 || index >= {axis}) {{ {fail} }}"));
     b.launch(shader, grid);
 }

@@ -14,23 +14,24 @@ mod window;
 
 pub use tiles::Tiles;
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{Body, FoldAxis, InstOp, Kernel, Step, Store, View};
+use graphc_ir::program::{Body, FoldAxis, InstOp, Kernel, Store, View};
 
 use crate::caps::GpuCaps;
 use crate::code::Builder;
 use crate::place::{Place, VECTOR};
-use crate::wgsl::{Grid, Leaf, Names, Printer, Shader, needed};
+use crate::wgsl::{Grid, Index, Leaf, Names, Printer, Shader, needed};
 
 /// A port: where its buffer lies, and how the kernel's domain addresses it.
 pub type Port = (Place, View);
 
-/// A step to be made into launches.
-pub struct Work<'a> {
-    /// The step.
-    pub step: &'a Step,
+/// A step, or a piece of one, to be made into launches.
+#[derive(Clone)]
+pub struct Work {
+    /// What is computed.
+    pub kernel: Kernel,
     /// Its read ports.
     pub reads: Vec<Port>,
     /// Its write ports.
@@ -39,15 +40,41 @@ pub struct Work<'a> {
     pub commits: bool,
     /// Numbers of the failures of the body's checks, or of a bad index.
     pub failures: Vec<usize>,
+    /// The coordinates of the step's domain that this piece's begins at; nothing stands for zeros.
+    pub origin: Vec<usize>,
+    /// The part of what gathers and scatters look up that this piece has; the kernel has the whole.
+    pub looked_up: Option<Range<usize>>,
 }
 
-/// Adds the launches of a step without nested Programs.
+/// The views of a kernel's ports, where all of them are dense; reads come first.
+pub fn dense(kernel: &Kernel) -> Option<Vec<View>> {
+    let shapes: Vec<Vec<usize>> = match *kernel {
+        Kernel::Gather { outer, axis, inner, count } => {
+            vec![vec![outer, axis, inner], vec![count], vec![outer, count, inner]]
+        }
+        Kernel::ScatterAdd { outer, axis, inner, count } => {
+            let table = vec![outer, axis, inner];
+            vec![table.clone(), vec![count], vec![outer, count, inner], table]
+        }
+        _ => return None,
+    };
+    Some(shapes.iter().map(|shape| View::dense(shape)).collect())
+}
+
+/// Adds the launches of pieces of a step, without nested Programs, that make the same results in order.
 ///
 /// # Errors
 /// When a value does not fit a word.
-pub fn build(b: &mut Builder, work: &Work<'_>) -> Result<()> {
-    match &work.step.kernel {
-        Kernel::Nest(nest) => nest::build(b, work, nest),
+pub fn build(b: &mut Builder, group: &[Work]) -> Result<()> {
+    match &group[0].kernel {
+        Kernel::Nest(_) => nest::build(b, group),
+        _ => group.iter().try_for_each(|work| build_one(b, work)),
+    }
+}
+
+fn build_one(b: &mut Builder, work: &Work) -> Result<()> {
+    match &work.kernel {
+        Kernel::Nest(_) => nest::build(b, std::slice::from_ref(work)),
         Kernel::Dot(dot) => dot::build(b, work, dot),
         Kernel::Conv(conv) => conv::build(b, work, conv),
         Kernel::Pool(pool) => pool::build(b, work, pool),
@@ -143,7 +170,7 @@ pub struct Epilogue<'a> {
 
 impl Epilogue<'_> {
     /// Whether it can take four neighbouring columns at once.
-    pub fn takes_vectors(&self, work: &Work<'_>) -> bool {
+    pub fn takes_vectors(&self, work: &Work) -> bool {
         takes_vectors(self.body, &work.reads, &work.writes, &self.sizes, |_| false)
     }
 
@@ -156,7 +183,7 @@ impl Epilogue<'_> {
     ///
     /// # Errors
     /// When a value does not fit a word.
-    pub fn write(&self, shader: &mut Shader, work: &Work<'_>) -> Result<()> {
+    pub fn write(&self, shader: &mut Shader, work: &Work) -> Result<()> {
         self.write_as(shader, work, false, 1)
     }
 
@@ -166,14 +193,8 @@ impl Epilogue<'_> {
     ///
     /// # Errors
     /// When a value does not fit a word.
-    pub fn write_as(
-        &self,
-        shader: &mut Shader,
-        work: &Work<'_>,
-        vectors: bool,
-        elements: usize,
-    ) -> Result<()> {
-        let (leaves, indices) = (Leaf::new(), BTreeMap::new());
+    pub fn write_as(&self, shader: &mut Shader, work: &Work, vectors: bool, elements: usize) -> Result<()> {
+        let (leaves, indices) = (Leaf::new(), Index::all(self.body, &work.origin));
         let index = |i: usize| match &self.body.insts[i].op {
             InstOp::Index(strides) => strides.last().copied().unwrap_or(0),
             _ => 0,

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use graphc_ir::error::Result;
-use graphc_ir::program::{Body, BodyCheck, FoldAxis, InstOp, Level, Nest, Store, View};
+use graphc_ir::program::{Body, BodyCheck, FoldAxis, InstOp, Kernel, Level, Nest, Store, View};
 
 use super::columns::Down;
 use super::{Port, Work, columns, map, rows, takes_vectors};
 use crate::code::Builder;
 use crate::place::Place;
-use crate::wgsl::{Leaf, Names, Printer, Shader};
+use crate::wgsl::{Index, Leaf, Names, Printer, Shader};
 
 /// A body over a domain whose neighbouring dims were joined where all ports allow it.
 pub struct Domain<'a> {
@@ -18,8 +18,8 @@ pub struct Domain<'a> {
     pub cols: Vec<usize>,
     pub reads: Vec<Port>,
     pub writes: Vec<Port>,
-    /// Strides of coordinates, by instruction.
-    pub indices: BTreeMap<usize, Vec<i64>>,
+    /// What is made of coordinates, by instruction.
+    pub indices: BTreeMap<usize, Index>,
     pub commits: bool,
 }
 
@@ -73,7 +73,7 @@ impl Domain<'_> {
 
     /// The last stride of an [`InstOp::Index`].
     fn last_index(&self, inst: usize) -> i64 {
-        self.indices.get(&inst).and_then(|strides| strides.last()).copied().unwrap_or(0)
+        self.indices.get(&inst).and_then(|index| index.strides.last()).copied().unwrap_or(0)
     }
 
     /// What values are called where four neighbouring columns are computed at once; `fixed` ones are the same in all.
@@ -102,37 +102,40 @@ impl Domain<'_> {
     }
 }
 
-/// Adds the launches of a nest.
-pub fn build(b: &mut Builder, work: &Work<'_>, nest: &Nest) -> Result<()> {
-    let body = &nest.body;
-    // Rows and columns are one where nothing sets them apart.
-    let folds = body.insts.iter().any(|inst| matches!(inst.op, InstOp::Fold(..)));
-    let apart = folds || body.stores.iter().any(|s| body.inst(s.reg).level != Level::Elem);
-    let domain = joined(work, nest, if apart { nest.rows.len() } else { 0 });
-    let task = Task {
-        stores: body.stores.clone(),
-        checks: body.checks.iter().cloned().zip(work.failures.iter().copied()).collect(),
-        ..Task::default()
-    };
-    if body.folds(FoldAxis::Rows) {
-        columns::build(b, &domain, &task)
-    } else if body.folds(FoldAxis::Cols) {
-        rows::build(b, &domain, &task)
-    } else {
-        map::build(b, &domain, &task)
+/// Adds the launches of a nest, given as pieces: those of one whose rows are folded have the same columns, each with the
+/// next rows.
+pub fn build(b: &mut Builder, pieces: &[Work]) -> Result<()> {
+    let mut parts = Vec::new();
+    for work in pieces {
+        let Kernel::Nest(nest) = &work.kernel else { continue };
+        let body = &nest.body;
+        // Rows and columns are one where nothing sets them apart.
+        let folds = body.insts.iter().any(|inst| matches!(inst.op, InstOp::Fold(..)));
+        let apart = folds || body.stores.iter().any(|s| body.inst(s.reg).level != Level::Elem);
+        let task = Task {
+            stores: body.stores.clone(),
+            checks: body.checks.iter().cloned().zip(work.failures.iter().copied()).collect(),
+            ..Task::default()
+        };
+        parts.push((joined(work, nest, if apart { nest.rows.len() } else { 0 }), task));
     }
+    let Some((first, task)) = parts.first() else { return Ok(()) };
+    if first.body.folds(FoldAxis::Rows) {
+        let task = task.clone();
+        let domains: Vec<Domain<'_>> = parts.into_iter().map(|part| part.0).collect();
+        return columns::build(b, &domains, &task);
+    }
+    parts.iter().try_for_each(|(domain, task)| match domain.body.folds(FoldAxis::Cols) {
+        true => rows::build(b, domain, task),
+        false => map::build(b, domain, task),
+    })
 }
 
 /// The domain of a nest, whose first `split` dims are rows, with fewer dims where neighbours lie one stride apart in every port.
-fn joined<'a>(work: &Work<'_>, nest: &'a Nest, split: usize) -> Domain<'a> {
+fn joined<'a>(work: &Work, nest: &'a Nest, split: usize) -> Domain<'a> {
     let sizes = [&nest.rows[..], &nest.cols].concat();
     let mut views: Vec<View> = work.reads.iter().chain(&work.writes).map(|p| p.1.clone()).collect();
-    let mut indices: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
-    for (i, inst) in nest.body.insts.iter().enumerate() {
-        if let InstOp::Index(strides) = &inst.op {
-            indices.insert(i, strides.clone());
-        }
-    }
+    let mut indices = Index::all(&nest.body, &work.origin);
     let guarded = |views: &[View], d: usize, size: usize| {
         views.iter().filter_map(|v| v.guard.as_ref()).any(|g| g.lo[d] > 0 || g.hi[d] < size)
     };
@@ -143,7 +146,7 @@ fn joined<'a>(work: &Work<'_>, nest: &'a Nest, split: usize) -> Domain<'a> {
         let (outer, inner) = (sizes_left[d], sizes_left[d + 1]);
         let follows = |strides: &[isize]| strides[d] == strides[d + 1] * inner as isize || outer == 1;
         let fits = views.iter().all(|v| follows(&v.strides))
-            && indices.values().all(|s| s[d] == s[d + 1] * inner as i64 || outer == 1)
+            && indices.values().all(|i| i.strides[d] == i.strides[d + 1] * inner as i64 || outer == 1)
             && !guarded(&views, d, outer)
             && !guarded(&views, d + 1, inner);
         // A row dim stays one, and a column dim too.
@@ -161,8 +164,8 @@ fn joined<'a>(work: &Work<'_>, nest: &'a Nest, split: usize) -> Domain<'a> {
                 guard.hi[d] = sizes_left[d];
             }
         }
-        indices.values_mut().for_each(|s| {
-            s.remove(d);
+        indices.values_mut().for_each(|index| {
+            index.strides.remove(d);
         });
         rows -= usize::from(d < rows);
         d = d.saturating_sub(1);

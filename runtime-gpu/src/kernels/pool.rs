@@ -9,7 +9,7 @@ use crate::code::Builder;
 use crate::wgsl::Shader;
 
 /// Adds the launch.
-pub fn build(b: &mut Builder, work: &Work<'_>, pool: &Pool) -> Result<()> {
+pub fn build(b: &mut Builder, work: &Work, pool: &Pool) -> Result<()> {
     let g = &pool.geometry;
     let result = pool.result();
     let count: usize = result.iter().product();

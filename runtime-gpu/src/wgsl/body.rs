@@ -14,6 +14,27 @@ use crate::words::Word;
 /// An instruction whose value is at hand: an expression for it.
 pub type Leaf = BTreeMap<usize, String>;
 
+/// What an [`InstOp::Index`] is of a domain's coordinates.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// What each coordinate counts.
+    pub strides: Vec<i64>,
+    /// The number at the domain's origin.
+    pub first: i64,
+}
+
+impl Index {
+    /// Those of a body, by instruction, in a domain that begins at these coordinates of the body's.
+    pub fn all(body: &Body, origin: &[usize]) -> BTreeMap<usize, Index> {
+        let of = |(i, inst): (usize, &Inst)| {
+            let InstOp::Index(strides) = &inst.op else { return None };
+            let first = strides.iter().zip(origin).map(|(stride, at)| stride * *at as i64).sum();
+            Some((i, Index { strides: strides.clone(), first }))
+        };
+        body.insts.iter().enumerate().filter_map(of).collect()
+    }
+}
+
 /// Prints a body's instructions at coordinates of its domain.
 pub struct Printer<'a> {
     /// The code.
@@ -22,8 +43,8 @@ pub struct Printer<'a> {
     pub reads: &'a [(Place, View)],
     /// Write ports.
     pub writes: &'a [(Place, View)],
-    /// Strides of each [`InstOp::Index`], by instruction, if they are not its own.
-    pub indices: &'a BTreeMap<usize, Vec<i64>>,
+    /// Each [`InstOp::Index`], by instruction.
+    pub indices: &'a BTreeMap<usize, Index>,
     /// Sizes of the domain's dims, rows first.
     pub sizes: &'a [usize],
     /// Coordinates of the dims, `i32` expressions.
@@ -125,12 +146,15 @@ impl Printer<'_> {
             InstOp::Const(value) => literal(*value, inst.dtype)?,
             InstOp::Fn(f) => self.function(*f, inst, &args)?,
             InstOp::Cast => cast(self.body.inst(inst.args[0]).dtype, inst.dtype, &args[0]),
-            InstOp::Index(strides) => {
-                let strides = self.indices.get(&i).unwrap_or(strides);
+            InstOp::Index(_) => {
+                let index = self.indices.get(&i).ok_or_else(|| Error::new("an index has no strides"))?;
                 let at = self.at(lane);
-                let terms = strides.iter().zip(&at).filter(|(stride, _)| **stride != 0);
-                let terms: Vec<String> = terms.map(|(stride, c)| format!("{c} * {stride}")).collect();
-                if terms.is_empty() { "0".into() } else { terms.join(" + ") }
+                let terms = index.strides.iter().zip(&at).filter(|(stride, _)| **stride != 0);
+                let mut terms: Vec<String> = terms.map(|(stride, c)| format!("{c} * {stride}")).collect();
+                if index.first != 0 || terms.is_empty() {
+                    terms.push(index.first.to_string());
+                }
+                terms.join(" + ")
             }
             InstOp::RandomBits => format!("gc_threefry({}, {}, u32({}))", args[0], args[1], args[2]),
             InstOp::Load(_) => return Err(Error::new("a load is no expression")),

@@ -7,7 +7,7 @@ mod names;
 mod prelude;
 mod shader;
 
-pub use body::{Leaf, Printer, needed};
+pub use body::{Index, Leaf, Printer, needed};
 pub use fold::FoldCode;
 pub use literal::literal;
 pub use names::Names;

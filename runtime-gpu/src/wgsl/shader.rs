@@ -1,7 +1,7 @@
 //! A shader under construction: what it binds, its functions, and its text.
 
 use super::prelude::with_prelude;
-use crate::place::{Mem, Place, VECTOR};
+use crate::place::{Bound, Place, VECTOR};
 use crate::words::Word;
 
 /// Workgroups along each axis of a dispatch, at most.
@@ -40,7 +40,7 @@ pub struct ShaderText {
 /// A memory as a shader sees it.
 #[derive(Debug)]
 struct Binding {
-    mem: Mem,
+    bound: Bound,
     word: Word,
     /// Whether its elements are vectors of words.
     vectors: bool,
@@ -80,9 +80,10 @@ impl Shader {
     fn bind_as(&mut self, place: &Place, vectors: bool, writes: bool) -> String {
         // Types without a word were refused before.
         let word = Word::of(place.dtype).unwrap_or(Word::U32);
-        let found = self.bindings.iter().position(|b| b.mem == place.mem && b.vectors == vectors);
+        let bound = Bound { mem: place.mem, window: place.window };
+        let found = self.bindings.iter().position(|b| b.bound == bound && b.vectors == vectors);
         let index = found.unwrap_or_else(|| {
-            self.bindings.push(Binding { mem: place.mem, word, vectors, written: false });
+            self.bindings.push(Binding { bound, word, vectors, written: false });
             self.bindings.len() - 1
         });
         self.bindings[index].written |= writes;
@@ -120,7 +121,7 @@ impl Shader {
     }
 
     /// The text, and what its bindings are.
-    pub fn finish(self) -> (ShaderText, Vec<Mem>) {
+    pub fn finish(self) -> (ShaderText, Vec<Bound>) {
         let mut text = String::new();
         if self.fails {
             text.push_str("@group(0) @binding(1) var<storage, read_write> failure: array<atomic<u32>, 4>;\n");
@@ -155,6 +156,6 @@ impl Shader {
             text.insert_str(0, "@group(0) @binding(0) var<uniform> env: array<vec4<u32>, 2>;\n");
         }
         let text = ShaderText { text, written, fails: self.fails, commits, env };
-        (text, self.bindings.into_iter().map(|b| b.mem).collect())
+        (text, self.bindings.into_iter().map(|b| b.bound).collect())
     }
 }

@@ -37,6 +37,11 @@ pub fn all(small: bool) -> Result<Vec<Work>> {
     let (m, k) = if small { (64, 32) } else { (4096, 1024) };
     all.push(product("gemm_plain", [m, m, k], [false; 2], Tail::Nothing)?);
     all.push(product("gemm_fused", [m, m, k], [false; 2], Tail::Everything)?);
+    for (name, tail) in
+        [("gemm_bias", Tail::Bias), ("gemm_gelu", Tail::Activation), ("gemm_sum", Tail::Other)]
+    {
+        all.push(product(name, [m, m, k], [false; 2], tail)?);
+    }
     let medium = if small { 64 } else { 1024 };
     all.push(product("gemm_1024", [medium; 3], [false; 2], Tail::Nothing)?);
     let medium = if small { 32 } else { 512 };
@@ -96,7 +101,11 @@ pub fn all(small: bool) -> Result<Vec<Work>> {
 /// What follows a product.
 enum Tail {
     Nothing,
-    /// A bias, an activation and another operand.
+    Bias,
+    Activation,
+    /// Another operand.
+    Other,
+    /// All three.
     Everything,
 }
 
@@ -120,14 +129,17 @@ fn product(name: &'static str, [m, n, k]: [usize; 3], turned: [bool; 2], tail: T
         let a = if turned[0] { a.transpose(&[1, 0]) } else { a };
         let b = if turned[1] { b.transpose(&[1, 0]) } else { b };
         let y = a.matmul(b);
+        let bias = || f.input("bias", &format!("f32[{n}]"));
+        let other = || f.input("other", &format!("f32[{m},{n}]"));
+        let gelu = Gelu { tanh: false };
         f.output(
             "y",
             match tail {
                 Tail::Nothing => y,
-                Tail::Everything => {
-                    let bias = f.input("bias", &format!("f32[{n}]"))?;
-                    (y + bias).op(Gelu { tanh: false }, &[]) + f.input("other", &format!("f32[{m},{n}]"))?
-                }
+                Tail::Bias => y + bias()?,
+                Tail::Activation => y.op(gelu, &[]),
+                Tail::Other => y + other()?,
+                Tail::Everything => (y + bias()?).op(gelu, &[]) + other()?,
             },
         )
     })?;

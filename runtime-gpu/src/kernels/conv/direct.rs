@@ -10,7 +10,7 @@ use crate::kernels::{Epilogue, LANES, Work, coordinates, one_each};
 use crate::wgsl::Shader;
 
 /// Adds the launch.
-pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv, epilogue: &Epilogue<'_>) -> Result<()> {
+pub fn build(b: &mut Builder, work: &Work, conv: &Conv, epilogue: &Epilogue<'_>) -> Result<()> {
     let (g, result) = (&conv.geometry, &epilogue.sizes);
     let count: usize = result.iter().product();
     let mut shader = Shader::new(LANES, work.commits);

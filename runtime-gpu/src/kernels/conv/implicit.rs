@@ -36,13 +36,7 @@ pub fn shape(conv: &Conv) -> [usize; 4] {
 }
 
 /// Adds the launches.
-pub fn build(
-    b: &mut Builder,
-    work: &Work<'_>,
-    conv: &Conv,
-    epilogue: Epilogue<'_>,
-    tiles: &Tiles,
-) -> Result<()> {
+pub fn build(b: &mut Builder, work: &Work, conv: &Conv, epilogue: Epilogue<'_>, tiles: &Tiles) -> Result<()> {
     let (g, role) = (&conv.geometry, conv.role);
     let (inputs, made) = of_group(conv);
     let rank = g.image.len();

@@ -16,7 +16,7 @@ use crate::code::Builder;
 const MIN_COLUMNS: usize = 8;
 
 /// Adds the launches.
-pub fn build(b: &mut Builder, work: &Work<'_>, conv: &Conv) -> Result<()> {
+pub fn build(b: &mut Builder, work: &Work, conv: &Conv) -> Result<()> {
     let [_, _, result] = conv.sizes();
     if result.contains(&0) {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::code::Builder;
 use crate::wgsl::Shader;
 
 /// Adds the launches.
-pub fn build(b: &mut Builder, work: &Work<'_>, dot: &Dot) -> Result<()> {
+pub fn build(b: &mut Builder, work: &Work, dot: &Dot) -> Result<()> {
     let Dot { batch, m, n, k, body } = dot;
     let count: usize = batch.iter().product();
     if m * n * count == 0 {

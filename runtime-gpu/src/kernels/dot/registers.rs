@@ -9,13 +9,7 @@ use crate::kernels::{Epilogue, Work, coordinates};
 use crate::wgsl::{Grid, Shader};
 
 /// Adds the launch.
-pub fn build(
-    b: &mut Builder,
-    work: &Work<'_>,
-    dot: &Dot,
-    epilogue: &Epilogue<'_>,
-    tiles: &Tiles,
-) -> Result<()> {
+pub fn build(b: &mut Builder, work: &Work, dot: &Dot, epilogue: &Epilogue<'_>, tiles: &Tiles) -> Result<()> {
     let Dot { batch, m, n, k, .. } = dot;
     let (count, rank): (usize, usize) = (batch.iter().product(), batch.len());
     let [tile_rows, tile_cols] = tiles.each;

@@ -18,7 +18,7 @@ pub use side::Side;
 
 /// A batch of sums `y[row, col] = sum over k of a[row, k] * b[k, col]`, and what becomes of them.
 pub struct Sums<'a> {
-    pub work: &'a Work<'a>,
+    pub work: &'a Work,
     pub epilogue: Epilogue<'a>,
     /// Members of the batch, rows, columns, and steps of k.
     pub shape: [usize; 4],

@@ -1,0 +1,170 @@
+//! Folds along rows of which no shader can see one whole: parts of rows are folded first, then what they gave, and what
+//! needs the results reads them.
+
+use std::ops::Range;
+
+use graphc_ir::error::Result;
+use graphc_ir::program::{Body, FoldAxis, FoldKind, Inst, InstOp, Kernel, Level, Nest, Reg, Store, View};
+use graphc_ir::scalar::{Scalar, ScalarFn};
+
+use super::Builder;
+use super::axes::{Axes, Cut};
+use super::pieces::{grid, piece};
+use crate::kernels::Work;
+use crate::place::{Mem, Place};
+use crate::wgsl::{Leaf, needed};
+
+/// Steps that do the work of one, and the memory in which they leave values for each other.
+pub struct Unfolded {
+    pub steps: Vec<Work>,
+    pub memory: Vec<Mem>,
+}
+
+impl Builder {
+    /// The steps that a step is: itself, or what it is unfolded to.
+    pub fn unfolded(&mut self, work: Work) -> Result<Unfolded> {
+        let mut axes = Axes::of(&work.kernel, work.reads.len(), work.writes.len());
+        let Kernel::Nest(nest) = &work.kernel else {
+            return Ok(Unfolded { steps: vec![work], memory: vec![] });
+        };
+        if !nest.body.folds(FoldAxis::Cols) || self.sizes(&work, &axes).is_ok() {
+            return Ok(Unfolded { steps: vec![work], memory: Vec::new() });
+        }
+        let cols = nest.rows.len()..axes.axes.len();
+        axes.axes[cols.clone()].iter_mut().for_each(|axis| axis.cut = Cut::Results);
+        let sizes = self.sizes(&work, &axes)?;
+        // Rows are whole here.
+        let whole = nest.rows.iter().map(|size| (*size, *size));
+        let parts = grid(whole.chain(nest.cols.iter().copied().zip(sizes[cols].iter().copied())));
+        let mut nest = nest.clone();
+        let mut unfolding = Unfolding {
+            b: self,
+            work: work.clone(),
+            parts,
+            unfolded: Unfolded { steps: Vec::new(), memory: Vec::new() },
+        };
+        for i in 0..nest.body.insts.len() {
+            let inst = nest.body.insts[i].clone();
+            if let InstOp::Fold(kind, FoldAxis::Cols) = inst.op {
+                nest.body.insts[i] = unfolding.fold(&nest, kind, &inst);
+            }
+        }
+        let Unfolding { work, mut unfolded, .. } = unfolding;
+        unfolded.steps.push(Work { kernel: Kernel::Nest(nest), ..work });
+        Ok(unfolded)
+    }
+}
+
+/// A nest on the way.
+struct Unfolding<'a> {
+    b: &'a mut Builder,
+    /// The nest as it was, and ports of the values that were made, too.
+    work: Work,
+    parts: Vec<Vec<Range<usize>>>,
+    unfolded: Unfolded,
+}
+
+impl Unfolding<'_> {
+    /// Adds the steps of a fold, and gives the instruction that reads its result.
+    fn fold(&mut self, nest: &Nest, kind: FoldKind, fold: &Inst) -> Inst {
+        let sum = |body: &mut Body, x: Reg| {
+            body.insts.push(Inst {
+                op: InstOp::Fold(FoldKind::Sum, FoldAxis::Cols),
+                args: vec![x],
+                ..fold.clone()
+            });
+        };
+        let mut body = nest.body.clone();
+        match kind {
+            FoldKind::Mean => {
+                sum(&mut body, fold.args[0]);
+                self.made(nest, body, FoldKind::Sum, true)
+            }
+            FoldKind::Var => {
+                let mean = self.fold(nest, FoldKind::Mean, fold);
+                let like = body.inst(fold.args[0]).clone();
+                let mut add = |inst: Inst| {
+                    body.insts.push(inst);
+                    Reg(body.insts.len() as u32 - 1)
+                };
+                let mean = add(mean);
+                let of = |f, args| Inst { op: InstOp::Fn(f), args, ..like.clone() };
+                let difference = add(of(ScalarFn::Sub, vec![fold.args[0], mean]));
+                let square = add(of(ScalarFn::Mul, vec![difference; 2]));
+                sum(&mut body, square);
+                self.made(nest, body, FoldKind::Sum, true)
+            }
+            kind => {
+                body.insts.push(fold.clone());
+                self.made(nest, body, kind, false)
+            }
+        }
+    }
+
+    /// Adds the steps of the fold that a body ends with: of each part of the rows, and of what those give, which is shared
+    /// by the number of columns if asked. Gives the instruction that reads the result.
+    fn made(&mut self, nest: &Nest, mut body: Body, kind: FoldKind, shared: bool) -> Inst {
+        let last = Reg(body.insts.len() as u32 - 1);
+        let fold = body.inst(last).clone();
+        let by_row = fold.level == Level::Row;
+        // Without a value for each row there is one.
+        let rows = if by_row { nest.rows.clone() } else { Vec::new() };
+        let (count, parts) = (rows.iter().product::<usize>(), self.parts.len());
+        let dtype = fold.dtype;
+        let mut memory = |words: usize| {
+            let mem = self.b.take(words);
+            self.unfolded.memory.push(mem);
+            Place::whole(mem, dtype)
+        };
+        let (of_parts, result) = (memory(count * parts), memory(count));
+        let view = |each: usize, offset: usize| {
+            let mut view = View::dense(&rows);
+            view.offset = offset as isize;
+            view.strides.iter_mut().for_each(|stride| *stride *= each as isize);
+            let missing = nest.rows.len() + nest.cols.len() - view.strides.len();
+            view.strides.extend(vec![0; missing]);
+            view
+        };
+
+        // What others store and fold is none of this step's business.
+        let own = needed(&body, [last], &|_| false, &Leaf::new());
+        for (i, inst) in body.insts.iter_mut().enumerate() {
+            if own.binary_search(&i).is_err() {
+                let op = InstOp::Const(Scalar::zero(inst.dtype));
+                *inst = Inst { op, args: Vec::new(), dtype: inst.dtype, level: Level::Scalar, post: false };
+            }
+        }
+        (body.stores, body.checks) = (vec![Store { reg: last, write: 0 }], Vec::new());
+        let kernel = Kernel::Nest(Nest { body, ..nest.clone() });
+        let axes = Axes::of(&kernel, self.work.reads.len(), 1);
+        for (i, ranges) in self.parts.iter().enumerate() {
+            let writes = vec![(of_parts.clone(), view(parts, i))];
+            let whole = Work { kernel: kernel.clone(), writes, ..self.work.clone() };
+            self.unfolded.steps.push(piece(&whole, &axes, ranges));
+        }
+
+        let shape = [&rows[..], &[parts]].concat();
+        let mut merge = Body::default();
+        let x = merge.push(InstOp::Load(0), &[], dtype, Level::Elem);
+        let mut y = merge.push(InstOp::Fold(kind, FoldAxis::Cols), &[x], dtype, Level::Row);
+        if shared {
+            let columns: usize = nest.cols.iter().product();
+            let columns = InstOp::Const(Scalar::F(columns as f64).cast(dtype));
+            let columns = merge.push(columns, &[], dtype, Level::Scalar);
+            y = merge.push(InstOp::Fn(ScalarFn::Div), &[y, columns], dtype, Level::Row);
+        }
+        merge.stores.push(Store { reg: y, write: 0 });
+        let mut to = View::dense(&rows);
+        to.strides.push(0);
+        self.unfolded.steps.push(Work {
+            kernel: Kernel::Nest(Nest { rows: rows.clone(), cols: vec![parts], body: merge }),
+            reads: vec![(of_parts, View::dense(&shape))],
+            writes: vec![(result.clone(), to)],
+            failures: Vec::new(),
+            ..self.work.clone()
+        });
+        let port = self.work.reads.len();
+        self.work.reads.push((result, view(1, 0)));
+        Inst { op: InstOp::Load(port), args: Vec::new(), ..fold }
+    }
+}
