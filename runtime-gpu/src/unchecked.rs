@@ -14,7 +14,8 @@ pub fn module(device: &wgpu::Device, text: &str) -> wgpu::ShaderModule {
     // - every index of an array is that of a view at coordinates inside the domain, which the verifier found inside the
     //   buffer, or inside the view's guard; invocations beyond the domain return first, or repeat its last coordinate;
     // - indices that are data are compared with the length of their axis before they are used;
-    // - arrays are bound whole, with at least as many words as the buffer has elements;
+    // - arrays are bound whole, with at least as many words as the buffer has elements, or in a window with every word that
+    //   the views of the piece's ports reach (`code/pieces.rs`);
     // - every loop has a number of iterations that is a constant of the text, or at most 300;
     // - divisors of integers are constants above 0, or compared with 0 before.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }

@@ -1,6 +1,7 @@
 //! Which tiles a product is cut into, from its shape and the kind of adapter alone.
 
 use crate::caps::{Class, GpuCaps};
+use crate::place::VECTOR;
 
 /// How a product is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +44,9 @@ impl Tiles {
     /// Bytes that they share.
     pub fn bytes(&self) -> usize {
         let copies = 1 + usize::from(self.ahead);
-        self.shared.map_or(0, |k| copies * k * (self.block[0] + self.block[1] + 2 * PAD) * size_of::<f32>())
+        self.shared.map_or(0, |k| {
+            copies * k * (self.block[0] + self.block[1] + 2 * VECTOR.max(PAD)) * size_of::<f32>()
+        })
     }
 
     /// Workgroups for a product.

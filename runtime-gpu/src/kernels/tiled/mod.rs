@@ -34,7 +34,7 @@ pub struct Sums<'a> {
 impl Sums<'_> {
     /// Whether invocations have groups of four neighbouring columns, and the epilogue can take them.
     fn in_vectors(&self) -> bool {
-        !self.sides[1].k_first && self.epilogue.takes_vectors(self.work)
+        !self.sides[1].k_first_copies() && self.epilogue.takes_vectors(self.work)
     }
 }
 

@@ -1,8 +1,8 @@
 //! An operand of sums over shared tiles: how its slabs come from memory, and how they lie among the copies.
 //!
-//! Copies are vectors of four words in the operand's own orientation, so that no orientation needs a transpose: four steps
-//! of k of one row or column where neighbouring steps are neighbours in memory, and four rows or columns of one step
-//! elsewhere.
+//! Copies are vectors of four rows or columns of one step of k. Where neighbouring steps are neighbours in memory, an
+//! invocation reads vectors of four rows or columns and turns them on the way. Only where there are no vectors in memory are
+//! copies of four steps of one row or column: turning them would take sixteen addresses at once.
 
 use super::Sums;
 use crate::kernels::tiles::{PAD, Tiles};
@@ -34,6 +34,13 @@ pub struct Side<'a> {
     pub element: &'a Element<'a>,
 }
 
+impl Side<'_> {
+    /// Whether copies are vectors of four steps of one row or column.
+    pub fn k_first_copies(&self) -> bool {
+        self.k_first && !self.vectors
+    }
+}
+
 /// The copies of one operand: `width` rows or columns by `depth` steps.
 pub struct Copies<'a> {
     side: &'a Side<'a>,
@@ -48,6 +55,10 @@ pub struct Copies<'a> {
     ragged: [bool; 2],
     /// The operand's rows or columns.
     size: usize,
+    /// Whether copies are of four steps of one row or column.
+    k_first: bool,
+    /// Whether four vectors of four steps are read together, and turned.
+    turned: bool,
 }
 
 impl<'a> Copies<'a> {
@@ -58,23 +69,31 @@ impl<'a> Copies<'a> {
         let ragged = [!size.is_multiple_of(width), !sums.shape[3].is_multiple_of(depth)];
         let (name, first) = [("a", "row0"), ("b", "col0")][side];
         let side = &sums.sides[side];
-        Copies { side, name, first, width, depth, lanes: tiles.lanes(), ragged, size }
+        let turned = side.k_first && side.vectors;
+        let k_first = side.k_first_copies();
+        Copies { side, name, first, width, depth, lanes: tiles.lanes(), ragged, size, k_first, turned }
     }
 
     /// Vectors of a slab, with what lies between its steps.
     pub fn vectors(&self) -> usize {
-        match self.side.k_first {
+        match self.k_first {
             true => self.depth / VECTOR * (self.width + PAD),
-            false => self.depth * self.width / VECTOR,
+            false => self.depth * self.pitch(),
         }
     }
 
-    /// Vectors of a slab that are copied.
-    fn copied(&self) -> usize {
-        self.width * self.depth / VECTOR
+    /// Vectors from one step to the next. Neighbouring invocations put turned vectors of different steps: with one more they
+    /// fall on different banks.
+    fn pitch(&self) -> usize {
+        self.width / VECTOR + usize::from(self.turned)
     }
 
-    /// Vectors that an invocation copies of a slab, at most.
+    /// Shares of a slab: vectors, or four that are turned together.
+    fn copied(&self) -> usize {
+        self.width * self.depth / if self.turned { VECTOR * VECTOR } else { VECTOR }
+    }
+
+    /// Shares of an invocation, at most.
     fn shares(&self) -> usize {
         self.copied().div_ceil(self.lanes)
     }
@@ -92,7 +111,7 @@ impl<'a> Copies<'a> {
 
     /// The variables that a row or column number ends in: one for each element of a vector that is not one in memory.
     fn tags(&self, share: usize) -> Vec<String> {
-        let each = if self.side.k_first || self.side.vectors { 1 } else { VECTOR };
+        let each = if self.k_first || (self.side.vectors && !self.turned) { 1 } else { VECTOR };
         (0..each).map(|c| format!("{}{share}_{c}", self.name)).collect()
     }
 
@@ -103,7 +122,8 @@ impl<'a> Copies<'a> {
         for u in 0..self.shares() {
             let steps = self.depth / VECTOR;
             let (w, s) = if self.side.k_first {
-                (format!("e{name}{u} / {steps}u"), format!("e{name}{u} % {steps}u * {VECTOR}u"))
+                let rows = if self.turned { format!(" * {VECTOR}u") } else { String::new() };
+                (format!("e{name}{u} / {steps}u{rows}"), format!("e{name}{u} % {steps}u * {VECTOR}u"))
             } else {
                 let across = self.width / VECTOR;
                 (format!("e{name}{u} % {across}u * {VECTOR}u"), format!("e{name}{u} / {across}u"))
@@ -127,12 +147,12 @@ impl<'a> Copies<'a> {
         let vectors = self.side.vectors;
         let array = if vectors { shader.bind_vectors(place, false) } else { shader.bind(place, false) };
         let name = self.name;
-        let each = if vectors { 1 } else { VECTOR };
+        let each = if vectors && !self.turned { 1 } else { VECTOR };
         let mut steps: Vec<Names> = Vec::new();
         for (u, outer) in outer.iter().enumerate() {
-            shader.line(format!("p{name}{u} = vec4<f32>();"));
+            self.read_into(u).iter().for_each(|p| shader.line(format!("{p} = vec4<f32>();")));
             if u == 0 || !self.one_step() {
-                let count = if self.side.k_first { each } else { 1 };
+                let count = if self.k_first { each } else { 1 };
                 steps.clear();
                 for c in 0..count {
                     let tag = format!("{name}{u}_{c}");
@@ -142,7 +162,7 @@ impl<'a> Copies<'a> {
             }
             let step_of = if self.one_step() { 0 } else { u };
             for (c, field) in FIELDS.iter().enumerate().take(each) {
-                let (oc, kc) = if self.side.k_first { (0, c) } else { (c, 0) };
+                let (oc, kc) = if self.k_first { (0, c) } else { (c, 0) };
                 let tag = format!("{name}{u}_{c}");
                 let mut inside = Vec::new();
                 if self.ragged[0] {
@@ -154,9 +174,10 @@ impl<'a> Copies<'a> {
                 inside.extend(self.has(u));
                 let (own, element) = (self.side.element)(shader, &outer[oc], &steps[kc], &tag);
                 inside.extend(own);
+                let into = self.read_into(u);
                 let (to, element) = match vectors {
-                    true => (format!("p{name}{u}"), format!("({element}) >> 2u")),
-                    false => (format!("p{name}{u}.{field}"), element),
+                    true => (into[c].clone(), format!("({element}) >> 2u")),
+                    false => (format!("{}.{field}", into[0]), element),
                 };
                 let read = format!("{to} = {array}[{element}];");
                 shader.line(match inside.is_empty() {
@@ -171,12 +192,20 @@ impl<'a> Copies<'a> {
     pub fn put(&self, shader: &mut Shader, base: &str) {
         let name = self.name;
         for u in 0..self.shares() {
-            let at = if self.side.k_first {
-                format!("s{name}{u} / {VECTOR} * {} + w{name}{u}", self.width + PAD)
+            let into = self.read_into(u);
+            let at = |s: usize| format!("(s{name}{u} + {s}) * {} + w{name}{u} / {VECTOR}", self.pitch());
+            let put = if self.k_first {
+                let at = format!("s{name}{u} / {VECTOR} * {} + w{name}{u}", self.width + PAD);
+                format!("s{name}[{base}{at}] = {};", into[0])
+            } else if self.turned {
+                let turned = |s: usize| {
+                    into.iter().map(|p| format!("{p}.{}", FIELDS[s])).collect::<Vec<_>>().join(", ")
+                };
+                let put = |s: usize| format!("s{name}[{base}{}] = vec4<f32>({});", at(s), turned(s));
+                (0..VECTOR).map(put).collect::<Vec<_>>().join(" ")
             } else {
-                format!("s{name}{u} * {} + w{name}{u} / {VECTOR}", self.width / VECTOR)
+                format!("s{name}[{base}{}] = {};", at(0), into[0])
             };
-            let put = format!("s{name}[{base}{at}] = p{name}{u};");
             shader.line(match self.has(u) {
                 None => put,
                 Some(has) => format!("if ({has}) {{ {put} }}"),
@@ -186,8 +215,16 @@ impl<'a> Copies<'a> {
 
     /// Declares the variables that are read into.
     pub fn variables(&self, shader: &mut Shader) {
-        for u in 0..self.shares() {
-            shader.line(format!("var p{}{u} = vec4<f32>();", self.name));
+        for p in (0..self.shares()).flat_map(|u| self.read_into(u)) {
+            shader.line(format!("var {p} = vec4<f32>();"));
+        }
+    }
+
+    /// The variables that a share is read into.
+    fn read_into(&self, share: usize) -> Vec<String> {
+        match self.turned {
+            true => (0..VECTOR).map(|c| format!("p{}{share}_{c}", self.name)).collect(),
+            false => vec![format!("p{}{share}", self.name)],
         }
     }
 
@@ -195,7 +232,7 @@ impl<'a> Copies<'a> {
     /// are `apart` of each other, or groups of four are.
     pub fn load(&self, shader: &mut Shader, base: &str, first: &str, apart: usize, each: usize) {
         let name = self.name;
-        if self.side.k_first {
+        if self.k_first {
             for i in 0..each {
                 let at = format!("{base}kk * {} + {first} + {}", self.width + PAD, i * apart);
                 shader.line(format!("let {name}{i} = s{name}[{at}];"));
@@ -204,7 +241,7 @@ impl<'a> Copies<'a> {
         }
         for s in 0..VECTOR {
             for i in 0..each / VECTOR {
-                let step = format!("(kk * {VECTOR} + {s}) * {}", self.width / VECTOR);
+                let step = format!("(kk * {VECTOR} + {s}) * {}", self.pitch());
                 let at = format!("{base}{step} + {first} + {}", i * apart);
                 shader.line(format!("let {name}{s}_{i} = s{name}[{at}];"));
             }
@@ -214,7 +251,7 @@ impl<'a> Copies<'a> {
     /// What was loaded of a row or column and one of four steps.
     pub fn loaded(&self, i: usize, s: usize) -> String {
         let name = self.name;
-        match self.side.k_first {
+        match self.k_first {
             true => format!("{name}{i}.{}", FIELDS[s]),
             false => format!("{name}{s}_{}.{}", i / VECTOR, FIELDS[i % VECTOR]),
         }
@@ -222,7 +259,7 @@ impl<'a> Copies<'a> {
 
     /// The place of an invocation's row or column in the block.
     pub fn place(&self, i: usize, first: &str, apart: usize) -> String {
-        match self.side.k_first {
+        match self.k_first {
             true => format!("{first} + {}", i * apart),
             false => format!("({first} + {}) * {VECTOR} + {}", i / VECTOR * apart, i % VECTOR),
         }
