@@ -73,10 +73,10 @@ fn samples_run_as_on_a_large_card() {
 #[test]
 fn samples_run_in_windows() {
     let Some(gpu) = adapter() else { return };
-    for (class, binding_bytes, one_in) in [(Class::Software, 96, 1), (Class::Nvidia, 112, 4)] {
+    for (class, binding_bytes, one_in) in [(Class::Software, 96, 2), (Class::Nvidia, 112, 8)] {
         let caps = GpuCaps { class, busy: 4, binding_bytes, ..gpu.caps().clone() };
         let refused = samples(&GpuDevice { caps, ..GpuDevice::new(gpu) }, one_in);
-        assert!(refused <= 80, "{refused} samples are refused");
+        assert!(refused <= 45, "{refused} samples are refused");
     }
 }
 
@@ -214,7 +214,9 @@ fn every_tile_of_products() -> Result<()> {
         kinds.extend([(false, 1), (true, 3)].map(|(ahead, cuts)| Some(Tiles { cuts, ahead, ..tiles })));
     }
     for tiles in kinds {
-        let caps = GpuCaps { tiles, ..gpu.caps().clone() };
+        // Steps are written out on a large card.
+        let class = if tiles.is_some_and(|t| t.ahead) { Class::Nvidia } else { gpu.caps().class };
+        let caps = GpuCaps { tiles, class, ..gpu.caps().clone() };
         let device = GpuDevice { caps, ..GpuDevice::new(gpu) };
         let whole = tiles.map_or((1, 130, 65, 67), |t| (1, t.block[0], t.block[1], 64));
         // No vectors, whole tiles of vectors, and vectors that end within a tile; drivers compile long texts of large tiles.

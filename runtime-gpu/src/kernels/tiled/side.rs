@@ -228,27 +228,44 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// Loads what an invocation sums of four steps from the copies: its `each` rows or columns, which begin at `first` and
-    /// are `apart` of each other, or groups of four are.
+    /// Loads what an invocation sums of the four steps of group `kk` from the copies: its `each` rows or columns, which begin
+    /// at `first` and are `apart` of each other, or groups of four are.
     pub fn load(&self, shader: &mut Shader, base: &str, first: &str, apart: usize, each: usize) {
         let name = self.name;
-        if self.k_first {
-            for i in 0..each {
-                let at = format!("{base}kk * {} + {first} + {}", self.width + PAD, i * apart);
-                shader.line(format!("let {name}{i} = s{name}[{at}];"));
+        if !self.k_first {
+            for s in 0..VECTOR {
+                self.load_step(shader, base, &format!("kk * {VECTOR} + {s}"), s, (first, apart, each));
             }
             return;
         }
-        for s in 0..VECTOR {
-            for i in 0..each / VECTOR {
-                let step = format!("(kk * {VECTOR} + {s}) * {}", self.pitch());
-                let at = format!("{base}{step} + {first} + {}", i * apart);
-                shader.line(format!("let {name}{s}_{i} = s{name}[{at}];"));
-            }
+        for i in 0..each {
+            let at = format!("{base}kk * {} + {first} + {}", self.width + PAD, i * apart);
+            shader.line(format!("let {name}{i} = s{name}[{at}];"));
         }
     }
 
-    /// What was loaded of a row or column and one of four steps.
+    /// Loads the same of one step, which is called `s` then, from copies that have steps of their own.
+    pub fn load_step(
+        &self,
+        shader: &mut Shader,
+        base: &str,
+        step: &str,
+        s: usize,
+        (first, apart, each): (&str, usize, usize),
+    ) {
+        let (name, pitch) = (self.name, self.pitch());
+        for i in 0..each / VECTOR {
+            let at = format!("{base}({step}) * {pitch} + {first} + {}", i * apart);
+            shader.line(format!("let {name}{s}_{i} = s{name}[{at}];"));
+        }
+    }
+
+    /// Whether copies have steps of their own.
+    pub fn by_step(&self) -> bool {
+        !self.k_first
+    }
+
+    /// What was loaded of a row or column and a step.
     pub fn loaded(&self, i: usize, s: usize) -> String {
         let name = self.name;
         match self.k_first {
