@@ -70,44 +70,50 @@ pub enum Of {
     Windows,
 }
 
-/// What was measured of tiles on an H200 (`gpu_speed --tiles` of `benches/`).
+/// What was measured of tiles on an H200 (`gpu_speed --tiles` of `benches/`), fitted to its times of four products and six
+/// convolutions.
 struct Speed {
     tiles: Tiles,
     /// Workgroups that a multiprocessor holds at once.
     resident: usize,
+    /// The share of a full wave's time that one workgroup takes by itself: it cannot hide what it waits for.
+    alone: f64,
     /// Sums of products in a second, in 10^12, of all multiprocessors when they are full: of matrices, of windows.
     rates: [f64; 2],
 }
 
-const SPEEDS: [Speed; 4] = [
-    Speed { tiles: LARGE, resident: 2, rates: [17.5, 9.5] },
-    Speed { tiles: TALL, resident: 3, rates: [16.5, 12.5] },
-    Speed { tiles: MIDDLE, resident: 4, rates: [16.5, 10.0] },
-    Speed { tiles: SMALL, resident: 8, rates: [14.5, 8.5] },
+const fn speed(tiles: Tiles, ahead: bool, resident: usize, alone: f64, rates: [f64; 2]) -> Speed {
+    Speed { tiles: Tiles { ahead, ..tiles }, resident, alone, rates }
+}
+
+const SPEEDS: [Speed; 7] = [
+    speed(LARGE, true, 1, 0.91, [19.9, 12.2]),
+    speed(TALL, false, 3, 0.31, [14.8, 13.9]),
+    speed(TALL, true, 1, 0.91, [17.5, 12.9]),
+    speed(MIDDLE, false, 4, 0.36, [15.3, 10.8]),
+    speed(MIDDLE, true, 2, 0.68, [15.6, 10.2]),
+    speed(SMALL, false, 8, 0.3, [10.5, 8.6]),
+    speed(SMALL, true, 8, 0.3, [11.9, 8.6]),
 ];
 
 /// Multiprocessors of the card that was measured.
 const MEASURED: f64 = 132.0;
-// The rest is fitted by hand to the same runs.
-
-/// The share of a full wave's time that one workgroup takes by itself: it cannot hide what it waits for.
-const ALONE: f64 = 0.35;
 /// Seconds that another dispatch costs.
-const DISPATCH: f64 = 6e-6;
+const DISPATCH: f64 = 1e-5;
 /// Words in a second, in 10^12, that parts of cuts are written and read with.
-const WORDS: f64 = 0.75;
+const WORDS: f64 = 1.2;
 
 impl Speed {
     /// The seconds that a product is expected to take, cut so often.
     fn time(&self, busy: usize, of: Of, [count, m, n, k]: [usize; 4], cuts: usize) -> f64 {
-        let Speed { tiles, resident, rates } = self;
+        let Speed { tiles, resident, alone, rates } = self;
         let rate = rates[usize::from(of == Of::Windows)] * 1e12 * busy as f64 / MEASURED;
         let slots = busy * resident;
         let groups = count * tiles.blocks(m, n)[0] * tiles.blocks(m, n)[1] * cuts;
         let sums = tiles.block[0] * tiles.block[1] * k.div_ceil(cuts);
         let wave = (slots * sums) as f64 / rate;
         let (full, rest) = (groups / slots, groups % slots);
-        let last = if rest > 0 { ALONE + (1.0 - ALONE) * rest as f64 / slots as f64 } else { 0.0 };
+        let last = if rest > 0 { alone + (1.0 - alone) * rest as f64 / slots as f64 } else { 0.0 };
         let parts =
             if cuts > 1 { DISPATCH + (2 * cuts * count * m * n) as f64 / (WORDS * 1e12) } else { 0.0 };
         wave * (full as f64 + last) + parts
@@ -155,9 +161,11 @@ mod tests {
         }
         let nvidia = |of, shape| choose(&GpuCaps::nvidia(), of, shape);
         let cut = |tiles, cuts| Tiles { cuts, ..tiles };
+        let ahead = |tiles, cuts| Tiles { ahead: true, ..cut(tiles, cuts) };
         assert_eq!(nvidia(Of::Matrices, [1, 4096, 4096, 4096]), LARGE);
-        assert_eq!(nvidia(Of::Matrices, [1, 128, 512, 784]), cut(SMALL, 3));
-        assert_eq!(nvidia(Of::Matrices, [1, 64, 4096, 4096]), cut(MIDDLE, 8));
+        assert_eq!(nvidia(Of::Matrices, [1, 1024, 1024, 1024]), ahead(TALL, 1));
+        assert_eq!(nvidia(Of::Matrices, [1, 128, 512, 784]), ahead(SMALL, 3));
+        assert_eq!(nvidia(Of::Matrices, [1, 64, 4096, 4096]), ahead(MIDDLE, 4));
         assert_eq!(nvidia(Of::Windows, [1, 50_176, 64, 576]), TALL);
         assert_eq!(nvidia(Of::Windows, [1, 784, 512, 4608]), cut(TALL, 7));
         assert_eq!(choose(&GpuCaps::portable(), Of::Matrices, [1, 1024, 1024, 512]), MIDDLE);

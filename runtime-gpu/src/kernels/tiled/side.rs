@@ -260,6 +260,11 @@ impl<'a> Copies<'a> {
         }
     }
 
+    /// Whether vectors are turned.
+    pub fn turns(&self) -> bool {
+        self.turned
+    }
+
     /// Whether copies have steps of their own.
     pub fn by_step(&self) -> bool {
         !self.k_first
