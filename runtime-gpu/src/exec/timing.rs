@@ -9,20 +9,17 @@ use crate::error::GpuError;
 const MOST_MARKS: u32 = 4096;
 
 impl Executable {
-    /// The time that encoding the dispatches of one run takes, which the device never gets.
-    pub fn encoding_time(&self) -> Duration {
+    /// The time that encoding the dispatches of so many runs into one pass takes, which the device never gets.
+    pub fn encoding_time(&self, runs: usize) -> Duration {
         let started = Instant::now();
         let mut encoder =
             self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut current = usize::MAX;
-            Run { executable: self, encoder: None }.encode(
-                &self.items,
-                &mut pass,
-                &mut current,
-                &mut |_, _| {},
-            );
+            let (mut current, run) = (usize::MAX, Run { executable: self, encoder: None });
+            for _ in 0..runs {
+                run.encode(&self.items, &mut pass, &mut current, &mut |_, _| {});
+            }
         }
         drop(encoder.finish());
         started.elapsed()
