@@ -109,6 +109,9 @@ pub const ENV: Mem = Mem(0);
 /// See [`Home::Failure`].
 pub const FAILURE: Mem = Mem(1);
 
+/// What helps where a tensor is too large.
+const SMALLER: &str = "use smaller dims, such as a smaller batch, or run on the cpu";
+
 impl Code {
     /// Makes launches of a Program.
     ///
@@ -196,8 +199,7 @@ impl Builder {
             let text = format!(
                 "a tensor of {bytes} bytes is larger than the {limit} bytes that a memory of this GPU may have"
             );
-            let error = Error::new(text).help("use smaller dims, such as a smaller batch, or run on the cpu");
-            self.refused.get_or_insert(error);
+            self.refused.get_or_insert(Error::new(text).help(SMALLER));
         }
         self.memory.push(MemoryDecl { words, home, dtype });
         Mem(self.memory.len() - 1)

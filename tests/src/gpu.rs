@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use graphc_gpu::{Code, DeviceMemory, Executable, Gpu, GpuCaps, GpuTarget, Home, from_words, to_words};
+use graphc_gpu::{Code, DeviceMemory, Executable, Gpu, GpuCaps, GpuTarget, Home, Item, from_words, to_words};
 use graphc_ir::error::{Error, Result};
 use graphc_ir::{Module, Tensor};
 use graphc_optimizer::driver::{self, Options};
@@ -32,6 +32,17 @@ pub fn adapter() -> Option<&'static Gpu> {
     GPU.get_or_init(open).as_ref()
 }
 
+/// How many dispatches among items bind a window of a memory.
+pub fn windowed(items: &[Item]) -> usize {
+    let of = |item: &Item| match item {
+        Item::Launch(launch) => usize::from(launch.bindings.iter().any(|bound| bound.window.is_some())),
+        Item::Repeat(_, items) => windowed(items),
+        Item::While(condition, _, body) => windowed(condition) + windowed(body),
+        Item::Branch(_, sides) => sides.iter().map(|items| windowed(items)).sum(),
+    };
+    items.iter().map(of).sum()
+}
+
 /// A GPU.
 #[derive(Clone, Debug)]
 pub struct GpuDevice {
@@ -50,6 +61,20 @@ impl GpuDevice {
         options.compile.staging = false;
         GpuDevice { gpu, caps: gpu.caps().clone(), options }
     }
+
+    /// The launches of a function for inputs of these shapes.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn code(&self, module: &Module, function: &str, inputs: &[Tensor]) -> Result<Code> {
+        let function = module.function(function)?;
+        let remarks = &mut Remarks::default();
+        let graph = driver::optimize(function, &self.options, remarks)?;
+        let binding = binding(module, function, inputs)?;
+        let target = GpuTarget::new(&self.caps);
+        let compiled = driver::compile(&graph, function, &binding, &target, &self.options, remarks)?;
+        Code::new(&compiled.main, &self.caps)
+    }
 }
 
 impl Device for GpuDevice {
@@ -59,13 +84,9 @@ impl Device for GpuDevice {
 
     fn run(&self, module: &Module, function: &str, inputs: &[Tensor]) -> Result<Outcome> {
         let failed = |e: &dyn std::fmt::Display| Error::new(e.to_string());
+        let code = self.code(module, function, inputs)?;
         let function = module.function(function)?;
-        let remarks = &mut Remarks::default();
-        let graph = driver::optimize(function, &self.options, remarks)?;
         let binding = binding(module, function, inputs)?;
-        let compiled =
-            driver::compile(&graph, function, &binding, &GpuTarget::new(&self.caps), &self.options, remarks)?;
-        let code = Code::new(&compiled.main, &self.caps)?;
         let mut state = initial_state(module)?;
         let memories = state
             .iter()

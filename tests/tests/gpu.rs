@@ -80,16 +80,20 @@ fn samples_run_in_windows() {
     }
 }
 
-/// Elementwise work, sums and products of tensors that no shader of the adapter can bind.
+/// Elementwise work, sums and products of tensors that no shader of the adapter can bind. A driver that computes on the CPU
+/// may have the host's memory for its limit: there, what WebGPU guarantees is the limit.
 #[test]
 fn tensors_larger_than_a_binding() -> Result<()> {
     let Some(gpu) = adapter() else { return Ok(()) };
-    if gpu.caps().binding_bytes > 1 << 31 {
+    let software = gpu.caps().class == Class::Software;
+    let most = if software { GpuCaps::portable().binding_bytes } else { usize::MAX };
+    let caps = GpuCaps { binding_bytes: gpu.caps().binding_bytes.min(most), ..gpu.caps().clone() };
+    if caps.binding_bytes > 1 << 31 {
         eprintln!("SKIPPED: this adapter's shaders bind more than the host should have for a test");
         return Ok(());
     }
     const COLUMNS: usize = 1 << 10;
-    let rows = gpu.caps().binding_bytes / (COLUMNS * 4) * 5 / 4 + 3;
+    let rows = caps.binding_bytes / (COLUMNS * 4) * 5 / 4 + 3;
     let mut b = Builder::new();
     let x = b.input(TensorType::fixed(DType::F32, &[rows, COLUMNS]))?;
     let w = b.input(TensorType::fixed(DType::F32, &[COLUMNS, 2]))?;
@@ -107,7 +111,8 @@ fn tensors_larger_than_a_binding() -> Result<()> {
     let values: Vec<f32> = (0..rows * COLUMNS).map(|i| value(i / COLUMNS, i % COLUMNS)).collect();
     let weights: Vec<f32> = (0..2 * COLUMNS).map(|i| (i % 2) as f32).collect();
     let ins = [Tensor::from_slice(&[rows, COLUMNS], &values), Tensor::from_slice(&[COLUMNS, 2], &weights)];
-    let found = GpuDevice::new(gpu).run(&module, FUNCTION, &ins)?.outputs;
+    let device = GpuDevice { caps, ..GpuDevice::new(gpu) };
+    let found = device.run(&module, FUNCTION, &ins)?.outputs;
     let doubled: Vec<f32> = values.iter().map(|x| x + x).collect();
     assert!(found[0].bytes() == Tensor::from_slice(&[rows, COLUMNS], &doubled).bytes());
     let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; COLUMNS]);

@@ -9,7 +9,7 @@ use graphc_ir::ops::{sample_indices, sample_tensor};
 use graphc_ir::{Module, Tensor};
 use graphc_tests::compare::relative_l2;
 use graphc_tests::device::Device as _;
-use graphc_tests::gpu::{GpuDevice, adapter};
+use graphc_tests::gpu::{GpuDevice, adapter, windowed};
 
 /// Steps of each training.
 const STEPS: usize = 3;
@@ -109,6 +109,8 @@ fn models_run_in_windows() {
         let caps = GpuCaps { binding_bytes: kilobytes << 10, ..gpu.caps().clone() };
         let whole = GpuDevice::new(gpu);
         let pieces = GpuDevice { caps, ..whole.clone() };
+        let code = pieces.code(&module, "train_step", &feeds).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(windowed(&code.items) > 2, "{name}: {} windows", windowed(&code.items));
         let wanted = whole.run(&module, "train_step", &feeds).expect("it runs");
         let found = pieces.run(&module, "train_step", &feeds).unwrap_or_else(|e| panic!("{name}: {e}"));
         let pairs = found.outputs.iter().chain(&found.state).zip(wanted.outputs.iter().chain(&wanted.state));

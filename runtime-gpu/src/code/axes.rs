@@ -5,6 +5,8 @@ use std::ops::Range;
 use graphc_ir::ops::Geometry;
 use graphc_ir::program::{Conv, ConvRole, FoldAxis, Kernel, Pool, PoolKind};
 
+use crate::kernels::Work;
+
 /// What cutting a step across an axis takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -72,8 +74,18 @@ impl Windows {
         }
     }
 
+    /// The axis' size, and that of what is within its windows or of the windows it is in.
+    fn sizes(&self) -> [usize; 2] {
+        if self.of_pixels { [self.pixels, self.positions] } else { [self.positions, self.pixels] }
+    }
+
     /// The pixels within the windows of positions, or the positions of windows that pixels are in.
     fn range(&self, of: &Range<usize>) -> Range<usize> {
+        let [whole, other] = self.sizes();
+        if of.len() == whole {
+            // Also what is in no window.
+            return 0..other;
+        }
         let last = of.end.saturating_sub(1).max(of.start);
         let (lo, hi, most) = if self.of_pixels {
             let lo = (of.start + self.pad).saturating_sub(self.reach) / self.stride;
@@ -87,10 +99,13 @@ impl Windows {
 
     /// The most of those for so many.
     fn most(&self, count: usize) -> usize {
-        match self.of_pixels {
-            true => ((count + self.reach) / self.stride + 2).min(self.positions),
-            false => (count.saturating_sub(1) * self.stride + self.reach + 1).min(self.pixels),
-        }
+        let [whole, other] = self.sizes();
+        let most = match self.of_pixels {
+            _ if count == whole => other,
+            true => (count + self.reach) / self.stride + 2,
+            false => count.saturating_sub(1) * self.stride + self.reach + 1,
+        };
+        most.min(other)
     }
 }
 
@@ -107,14 +122,16 @@ fn along(axes: impl IntoIterator<Item = usize>) -> Vec<Along> {
 }
 
 impl Axes {
-    /// Those of a kernel with so many ports. Loops and branches have none.
-    pub fn of(kernel: &Kernel, reads: usize, writes: usize) -> Axes {
+    /// Those of a step or a piece. Loops and branches have none.
+    pub fn of(work: &Work) -> Axes {
+        let (reads, writes) = (work.reads.len(), work.writes.len());
+        let looked_up = |whole: usize| work.looked_up.as_ref().map_or(whole, Range::len);
         let swept = |axes: Vec<Axis>, operands: Vec<Vec<Along>>, domain: Vec<Along>| {
             let rest = reads.saturating_sub(operands.len());
             let reads = operands.into_iter().chain(vec![domain.clone(); rest]).collect();
             Axes { axes, reads, writes: vec![domain.clone(); writes], domain }
         };
-        match kernel {
+        match &work.kernel {
             Kernel::Nest(nest) => {
                 let folds = |axis| nest.body.folds(axis);
                 let rows = if folds(FoldAxis::Rows) { Cut::Terms } else { Cut::Results };
@@ -147,7 +164,7 @@ impl Axes {
             }
             Kernel::Gather { outer, axis: size, inner, count } => {
                 let cuts = [Cut::Results, Cut::Terms, Cut::Never, Cut::Results];
-                let axes = [*outer, *size, *inner, *count].into_iter().zip(cuts);
+                let axes = [*outer, looked_up(*size), *inner, *count].into_iter().zip(cuts);
                 Axes {
                     axes: axes.map(|(size, cut)| axis(size, cut)).collect(),
                     reads: vec![along([0, 1, 2]), along([3])],
@@ -157,7 +174,7 @@ impl Axes {
             }
             Kernel::ScatterAdd { outer, axis: size, inner, count } => {
                 let cuts = [Cut::Results, Cut::Results, Cut::Never, Cut::Terms];
-                let axes = [*outer, *size, *inner, *count].into_iter().zip(cuts);
+                let axes = [*outer, looked_up(*size), *inner, *count].into_iter().zip(cuts);
                 Axes {
                     axes: axes.map(|(size, cut)| axis(size, cut)).collect(),
                     reads: vec![along([0, 1, 2]), along([3]), along([0, 3, 2])],
@@ -173,18 +190,7 @@ impl Axes {
     pub fn most(&self, along: Along, sizes: &[usize]) -> usize {
         match along {
             Along::Axis(a) => sizes[a],
-            Along::Windows(a) => self.axes[a].windows.as_ref().map_or(self.axes[a].size, |w| {
-                match sizes[a] == self.axes[a].size {
-                    true => {
-                        if w.of_pixels {
-                            w.positions
-                        } else {
-                            w.pixels
-                        }
-                    }
-                    false => w.most(sizes[a]),
-                }
-            }),
+            Along::Windows(a) => self.axes[a].windows.as_ref().map_or(sizes[a], |w| w.most(sizes[a])),
             Along::Whole(size) => size,
         }
     }
@@ -193,12 +199,9 @@ impl Axes {
     pub fn range(&self, along: Along, of: &[Range<usize>]) -> Range<usize> {
         match along {
             Along::Axis(a) => of[a].clone(),
-            Along::Windows(a) => self.axes[a].windows.as_ref().map_or(of[a].clone(), |w| {
-                match of[a].len() == self.axes[a].size {
-                    true => 0..if w.of_pixels { w.positions } else { w.pixels },
-                    false => w.range(&of[a]),
-                }
-            }),
+            Along::Windows(a) => {
+                self.axes[a].windows.as_ref().map_or_else(|| of[a].clone(), |w| w.range(&of[a]))
+            }
             Along::Whole(size) => 0..size,
         }
     }

@@ -8,11 +8,11 @@ use std::ops::{Range, RangeInclusive};
 
 use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{Body, Guard, Inst, InstOp, Kernel, Level, Reg, Store, View};
+use graphc_ir::program::{Body, Guard, InstOp, Kernel, Level, Reg, Store, View};
 use graphc_ir::scalar::ScalarFn;
 
-use super::Builder;
 use super::axes::{Along, Axes, Axis, Cut};
+use super::{Builder, SMALLER};
 use crate::kernels::{Port, Work};
 use crate::place::{Mem, Place, VECTOR, Window};
 
@@ -69,7 +69,7 @@ impl Builder {
         if !ports().any(|port| self.is_large(port.0.mem)) {
             return Ok(vec![vec![work]]);
         }
-        let axes = Axes::of(&work.kernel, work.reads.len(), work.writes.len());
+        let axes = Axes::of(&work);
         let sizes = self.sizes(&work, &axes)?;
         let cut = |kind: Cut| {
             let part = |(axis, size): (&Axis, &usize)| if axis.cut == kind { *size } else { axis.size };
@@ -138,7 +138,7 @@ impl Builder {
             "a piece of this step needs {bytes} bytes of a tensor at once, more than the {limit} bytes that a shader of this GPU \
              may bind"
         );
-        Error::new(text).help("use smaller dims, such as a smaller batch, or run on the cpu")
+        Error::new(text).help(SMALLER)
     }
 
     /// The words that pieces of these sizes extend over in each memory that needs windows, at most.
@@ -160,15 +160,10 @@ impl Builder {
 
     /// Gives the ports of a piece their windows.
     fn see(&self, piece: &mut Work) {
-        let axes = Axes::of(&piece.kernel, piece.reads.len(), piece.writes.len());
+        let axes = Axes::of(piece);
         let ranges: Vec<Range<usize>> = axes.axes.iter().map(|a| 0..a.size).collect();
         let sizes = |dims: &[Along]| -> Vec<usize> {
-            // What is looked up is not part of the kernel.
-            let of = |along: &Along| match (along, &piece.looked_up) {
-                (Along::Axis(1), Some(range)) => range.len(),
-                _ => axes.range(*along, &ranges).len(),
-            };
-            dims.iter().map(of).collect()
+            dims.iter().map(|along| axes.range(*along, &ranges).len()).collect()
         };
         let along = |ports: &[Port], dims: &[Vec<Along>]| -> Vec<(Mem, RangeInclusive<isize>)> {
             let of = |((place, view), dims): (&Port, &Vec<Along>)| {
@@ -326,35 +321,33 @@ fn body_of(kernel: &mut Kernel) -> Option<&mut Body> {
 
 /// Makes a piece of a sum add what pieces before it left, or leave its sums for the next.
 fn go_on(piece: &mut Work, sums: &Port, adds: bool, last: bool) {
-    let port = if last { piece.reads.len() } else { OPERANDS };
+    let operands = piece.kernel.swept().map_or(0, |s| s.operands);
+    let port = if last { piece.reads.len() } else { operands };
     let Some(body) = body_of(&mut piece.kernel) else { return };
-    let acc = Inst { op: InstOp::Acc, args: Vec::new(), dtype: DType::F32, level: Level::Elem, post: false };
-    let acc = body.insts.iter().find(|inst| inst.op == InstOp::Acc).cloned().unwrap_or(acc);
-    let mut sum = vec![acc.clone()];
+    let is_acc: Vec<bool> = body.insts.iter().map(|inst| inst.op == InstOp::Acc).collect();
+    let dtype = body.insts.iter().find(|inst| inst.op == InstOp::Acc).map_or(DType::F32, |inst| inst.dtype);
+    let mut sum = Body::default();
+    let mut result = sum.push(InstOp::Acc, &[], dtype, Level::Elem);
     if adds {
-        sum.push(Inst { op: InstOp::Load(port), ..acc.clone() });
-        sum.push(Inst { op: InstOp::Fn(ScalarFn::Add), args: vec![Reg(0), Reg(1)], ..acc });
+        let before = sum.push(InstOp::Load(port), &[], dtype, Level::Elem);
+        result = sum.push(InstOp::Fn(ScalarFn::Add), &[result, before], dtype, Level::Elem);
     }
-    let result = Reg(sum.len() as u32 - 1);
     if !last {
-        *body = Body { insts: sum, stores: vec![Store { reg: result, write: 0 }], checks: Vec::new() };
-        piece.reads.truncate(OPERANDS);
+        sum.stores.push(Store { reg: result, write: 0 });
+        *body = sum;
+        piece.reads.truncate(operands);
         piece.reads.extend(adds.then(|| sums.clone()));
         piece.writes = vec![sums.clone()];
         return;
     }
     // The sum comes first, and takes the place of the accumulator.
-    let moved = sum.len() as u32;
-    let is_acc: Vec<bool> = body.insts.iter().map(|inst| inst.op == InstOp::Acc).collect();
+    let moved = sum.insts.len() as u32;
     let new = |reg: Reg| if is_acc[reg.index()] { result } else { Reg(reg.0 + moved) };
     for inst in &mut body.insts {
         inst.args.iter_mut().for_each(|arg| *arg = new(*arg));
     }
     body.stores.iter_mut().for_each(|store| store.reg = new(store.reg));
     body.checks.iter_mut().for_each(|check| check.reg = new(check.reg));
-    body.insts.splice(0..0, sum);
+    body.insts.splice(0..0, sum.insts);
     piece.reads.push(sums.clone());
 }
-
-/// Operands of sums of products.
-const OPERANDS: usize = 2;

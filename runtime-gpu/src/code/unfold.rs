@@ -23,30 +23,24 @@ pub struct Unfolded {
 impl Builder {
     /// The steps that a step is: itself, or what it is unfolded to.
     pub fn unfolded(&mut self, work: Work) -> Result<Unfolded> {
-        let mut axes = Axes::of(&work.kernel, work.reads.len(), work.writes.len());
-        let Kernel::Nest(nest) = &work.kernel else {
-            return Ok(Unfolded { steps: vec![work], memory: vec![] });
+        let mut axes = Axes::of(&work);
+        let mut nest = match &work.kernel {
+            Kernel::Nest(nest) if nest.body.folds(FoldAxis::Cols) && self.sizes(&work, &axes).is_err() => {
+                nest.clone()
+            }
+            _ => return Ok(Unfolded { steps: vec![work], memory: Vec::new() }),
         };
-        if !nest.body.folds(FoldAxis::Cols) || self.sizes(&work, &axes).is_ok() {
-            return Ok(Unfolded { steps: vec![work], memory: Vec::new() });
-        }
         let cols = nest.rows.len()..axes.axes.len();
         axes.axes[cols.clone()].iter_mut().for_each(|axis| axis.cut = Cut::Results);
         let sizes = self.sizes(&work, &axes)?;
         // Rows are whole here.
         let whole = nest.rows.iter().map(|size| (*size, *size));
         let parts = grid(whole.chain(nest.cols.iter().copied().zip(sizes[cols].iter().copied())));
-        let mut nest = nest.clone();
-        let mut unfolding = Unfolding {
-            b: self,
-            work: work.clone(),
-            parts,
-            unfolded: Unfolded { steps: Vec::new(), memory: Vec::new() },
-        };
+        let mut unfolding =
+            Unfolding { b: self, work, parts, unfolded: Unfolded { steps: Vec::new(), memory: Vec::new() } };
         for i in 0..nest.body.insts.len() {
-            let inst = nest.body.insts[i].clone();
-            if let InstOp::Fold(kind, FoldAxis::Cols) = inst.op {
-                nest.body.insts[i] = unfolding.fold(&nest, kind, &inst);
+            if let InstOp::Fold(kind, FoldAxis::Cols) = nest.body.insts[i].op {
+                nest.body.insts[i] = unfolding.fold(&nest, i, kind);
             }
         }
         let Unfolding { work, mut unfolded, .. } = unfolding;
@@ -65,46 +59,29 @@ struct Unfolding<'a> {
 }
 
 impl Unfolding<'_> {
-    /// Adds the steps of a fold, and gives the instruction that reads its result.
-    fn fold(&mut self, nest: &Nest, kind: FoldKind, fold: &Inst) -> Inst {
-        let sum = |body: &mut Body, x: Reg| {
-            body.insts.push(Inst {
-                op: InstOp::Fold(FoldKind::Sum, FoldAxis::Cols),
-                args: vec![x],
-                ..fold.clone()
-            });
-        };
+    /// Adds the steps of the fold that an instruction is, and gives the instruction that reads its result.
+    fn fold(&mut self, nest: &Nest, i: usize, kind: FoldKind) -> Inst {
         let mut body = nest.body.clone();
-        match kind {
-            FoldKind::Mean => {
-                sum(&mut body, fold.args[0]);
-                self.made(nest, body, FoldKind::Sum, true)
-            }
-            FoldKind::Var => {
-                let mean = self.fold(nest, FoldKind::Mean, fold);
-                let like = body.inst(fold.args[0]).clone();
-                let mut add = |inst: Inst| {
-                    body.insts.push(inst);
-                    Reg(body.insts.len() as u32 - 1)
-                };
-                let mean = add(mean);
-                let of = |f, args| Inst { op: InstOp::Fn(f), args, ..like.clone() };
-                let difference = add(of(ScalarFn::Sub, vec![fold.args[0], mean]));
-                let square = add(of(ScalarFn::Mul, vec![difference; 2]));
-                sum(&mut body, square);
-                self.made(nest, body, FoldKind::Sum, true)
-            }
-            kind => {
-                body.insts.push(fold.clone());
-                self.made(nest, body, kind, false)
-            }
+        let Inst { args, dtype, .. } = body.insts[i].clone();
+        let mut x = args[0];
+        if kind == FoldKind::Var {
+            let mean = self.fold(nest, i, FoldKind::Mean);
+            body.insts.push(mean);
+            let mean = Reg(body.insts.len() as u32 - 1);
+            let difference = body.push(InstOp::Fn(ScalarFn::Sub), &[x, mean], dtype, Level::Scalar);
+            x = body.push(InstOp::Fn(ScalarFn::Mul), &[difference; 2], dtype, Level::Scalar);
         }
+        let of_parts = match kind {
+            FoldKind::Mean | FoldKind::Var => FoldKind::Sum,
+            other => other,
+        };
+        let last = body.push(InstOp::Fold(of_parts, FoldAxis::Cols), &[x], dtype, Level::Scalar);
+        self.made(nest, body, last, of_parts, kind != of_parts)
     }
 
-    /// Adds the steps of the fold that a body ends with: of each part of the rows, and of what those give, which is shared
-    /// by the number of columns if asked. Gives the instruction that reads the result.
-    fn made(&mut self, nest: &Nest, mut body: Body, kind: FoldKind, shared: bool) -> Inst {
-        let last = Reg(body.insts.len() as u32 - 1);
+    /// Adds the steps of a fold that a body has: of each part of the rows, and of what those give, which is shared by the
+    /// number of columns if asked. Gives the instruction that reads the result.
+    fn made(&mut self, nest: &Nest, mut body: Body, last: Reg, kind: FoldKind, shared: bool) -> Inst {
         let fold = body.inst(last).clone();
         let by_row = fold.level == Level::Row;
         // Without a value for each row there is one.
@@ -136,12 +113,13 @@ impl Unfolding<'_> {
         }
         (body.stores, body.checks) = (vec![Store { reg: last, write: 0 }], Vec::new());
         let kernel = Kernel::Nest(Nest { body, ..nest.clone() });
-        let axes = Axes::of(&kernel, self.work.reads.len(), 1);
-        for (i, ranges) in self.parts.iter().enumerate() {
+        let of_part = |i: usize| {
             let writes = vec![(of_parts.clone(), view(parts, i))];
-            let whole = Work { kernel: kernel.clone(), writes, ..self.work.clone() };
-            self.unfolded.steps.push(piece(&whole, &axes, ranges));
-        }
+            Work { kernel: kernel.clone(), writes, ..self.work.clone() }
+        };
+        let axes = Axes::of(&of_part(0));
+        let pieces = self.parts.iter().enumerate().map(|(i, ranges)| piece(&of_part(i), &axes, ranges));
+        self.unfolded.steps.extend(pieces);
 
         let shape = [&rows[..], &[parts]].concat();
         let mut merge = Body::default();

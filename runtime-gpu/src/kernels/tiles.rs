@@ -41,12 +41,11 @@ impl Tiles {
         self.block[0] / self.each[0] * (self.block[1] / self.each[1])
     }
 
-    /// Bytes that they share.
+    /// Bytes that they share, with a vector between the steps of either operand, which is the most that lies there.
     pub fn bytes(&self) -> usize {
         let copies = 1 + usize::from(self.ahead);
-        self.shared.map_or(0, |k| {
-            copies * k * (self.block[0] + self.block[1] + 2 * VECTOR.max(PAD)) * size_of::<f32>()
-        })
+        self.shared
+            .map_or(0, |k| copies * k * (self.block[0] + self.block[1] + 2 * VECTOR) * size_of::<f32>())
     }
 
     /// Workgroups for a product.
@@ -71,7 +70,7 @@ pub enum Of {
 }
 
 /// What was measured of tiles on an H200 (`gpu_speed --tiles` of `benches/`), fitted to its times of four products and six
-/// convolutions.
+/// convolutions, as the numbers of workgroups were too: they are not the driver's.
 struct Speed {
     tiles: Tiles,
     /// Workgroups that a multiprocessor holds at once.
@@ -98,9 +97,9 @@ const SPEEDS: [Speed; 7] = [
 
 /// Multiprocessors of the card that was measured.
 const MEASURED: f64 = 132.0;
-/// Seconds that another dispatch costs.
+/// Seconds that another dispatch costs, by the same fit.
 const DISPATCH: f64 = 1e-5;
-/// Words in a second, in 10^12, that parts of cuts are written and read with.
+/// Words in a second, in 10^12, that parts of cuts are written and read with, by the same fit.
 const WORDS: f64 = 1.2;
 
 impl Speed {

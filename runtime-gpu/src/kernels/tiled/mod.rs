@@ -111,7 +111,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
     };
     let whole = [String::new(), String::new()];
     // Other drivers were not measured, and compiling takes its time.
-    let large = b.caps().class == Class::Nvidia;
+    let written_out = b.caps().class == Class::Nvidia;
     if tiles.ahead {
         shader.line("var half = 0;");
         // The last cuts of a short k have no steps.
@@ -124,7 +124,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         shader.line(format!("if (k0 + {depth} < end) {{ let next = k0 + {depth};"));
         read(&mut shader, "next");
         shader.line("}");
-        multiply(&mut shader, &copies, &bases("half"), tiles, large);
+        multiply(&mut shader, &copies, &bases("half"), tiles, written_out);
         shader.line("half = 1 - half;");
         shader.line(format!("if (k0 + {depth} < end) {{"));
         put(&mut shader, &bases("half"));
@@ -136,7 +136,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         read(&mut shader, "k0");
         put(&mut shader, &whole);
         shader.line("workgroupBarrier();");
-        multiply(&mut shader, &copies, &whole, tiles, large);
+        multiply(&mut shader, &copies, &whole, tiles, written_out);
         shader.line("workgroupBarrier();");
         shader.line("}");
     }
@@ -206,9 +206,15 @@ fn guarded(sums: &Sums<'_>, tiles: &Tiles, r: &str, c: &str, statement: String) 
     }
 }
 
-/// Adds the products of a slab to the sums. With `ahead` a step is loaded before the one before it is summed, and the text
-/// has many steps one after the other.
-fn multiply(shader: &mut Shader, copies: &[Copies<'_>; 2], bases: &[String; 2], tiles: &Tiles, ahead: bool) {
+/// Adds the products of a slab to the sums. Written out, the text has many steps one after the other, each loaded before the
+/// one before it is summed.
+fn multiply(
+    shader: &mut Shader,
+    copies: &[Copies<'_>; 2],
+    bases: &[String; 2],
+    tiles: &Tiles,
+    written_out: bool,
+) {
     let [each_m, each_n] = tiles.each;
     let shares = [("ty", tiles.block[0] / each_m, each_m), ("tx", tiles.block[1] / each_n, each_n)];
     let depth = tiles.shared.unwrap_or(VECTOR);
@@ -222,7 +228,7 @@ fn multiply(shader: &mut Shader, copies: &[Copies<'_>; 2], bases: &[String; 2], 
             }
         }
     };
-    if !ahead || !copies.iter().all(Copies::by_step) {
+    if !written_out || copies.iter().any(|c| c.k_first) {
         shader.line(format!("for (var kk = 0; kk < {}; kk++) {{", depth / VECTOR));
         for ((copies, base), (first, apart, each)) in copies.iter().zip(bases).zip(shares) {
             copies.load(shader, base, first, apart, each);
@@ -233,7 +239,7 @@ fn multiply(shader: &mut Shader, copies: &[Copies<'_>; 2], bases: &[String; 2], 
     }
     // All steps of a slab took 11 % off a product of 4096 x 4096 x 1024 on an H200. Where no vectors are turned, the driver
     // then reads the next slab too late (17 % slower); two halves in a loop keep it from that (10 % faster).
-    let groups = if copies.iter().any(Copies::turns) { 1 } else { 2 };
+    let groups = if copies.iter().any(|c| c.turned) { 1 } else { 2 };
     let steps = depth / groups;
     let load = |shader: &mut Shader, s: usize| {
         for ((copies, base), share) in copies.iter().zip(bases).zip(shares) {

@@ -56,9 +56,9 @@ pub struct Copies<'a> {
     /// The operand's rows or columns.
     size: usize,
     /// Whether copies are of four steps of one row or column.
-    k_first: bool,
+    pub k_first: bool,
     /// Whether four vectors of four steps are read together, and turned.
-    turned: bool,
+    pub turned: bool,
 }
 
 impl<'a> Copies<'a> {
@@ -258,16 +258,6 @@ impl<'a> Copies<'a> {
             let at = format!("{base}({step}) * {pitch} + {first} + {}", i * apart);
             shader.line(format!("let {name}{s}_{i} = s{name}[{at}];"));
         }
-    }
-
-    /// Whether vectors are turned.
-    pub fn turns(&self) -> bool {
-        self.turned
-    }
-
-    /// Whether copies have steps of their own.
-    pub fn by_step(&self) -> bool {
-        !self.k_first
     }
 
     /// What was loaded of a row or column and a step.
