@@ -188,7 +188,11 @@ impl Tensor {
 
     /// The elements as f64.
     pub fn to_f64(&self) -> Vec<f64> {
-        (0..self.len()).map(|i| self.get(i).as_f64()).collect()
+        match self.dtype {
+            DType::F64 => self.as_slice().to_vec(),
+            DType::F32 => self.as_slice::<f32>().iter().copied().map(f64::from).collect(),
+            _ => (0..self.len()).map(|i| self.get(i).as_f64()).collect(),
+        }
     }
 
     /// The same elements converted to another type.

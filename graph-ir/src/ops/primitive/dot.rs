@@ -45,11 +45,15 @@ impl OpDef for Dot {
         let (a, b) = (ins[0].to_f64(), ins[1].to_f64());
         let mut out = Tensor::zeros(outs[0].dtype, &shape);
         let batches: usize = shape[..r - 2].iter().product();
-        coordinates(&[batches, m, n], |i, at| {
-            let a = &a[(at[0] * m + at[1]) * k..][..k];
-            let b = &b[at[0] * k * n..];
-            // Not `sum`, which starts from -0.0.
-            out.set(i, Scalar::F((0..k).fold(0.0, |sum, l| sum + a[l] * b[l * n + at[2]])));
+        coordinates(&[batches, m], |row, at| {
+            // Each element is summed in the order of k; a whole row at a time, because its operands are
+            // neighbours then.
+            let mut sums = vec![0.0; n];
+            for l in 0..k {
+                let (a, b) = (a[row * k + l], &b[(at[0] * k + l) * n..][..n]);
+                sums.iter_mut().zip(b).for_each(|(sum, b)| *sum += a * b);
+            }
+            sums.into_iter().enumerate().for_each(|(column, sum)| out.set(row * n + column, Scalar::F(sum)));
         });
         Ok(vec![out])
     }

@@ -247,13 +247,18 @@ impl Geometry {
     /// Visits every product of a convolution as the elements of its result, image and filters.
     pub(crate) fn products(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (inputs, made) = (self.channels / self.groups, self.outputs / self.groups);
+        // From one channel to the next both operands advance by a fixed step.
+        let image_step = self.image_at(0, 1, 0) - self.image_at(0, 0, 0);
+        let filter_step = self.filter_at(0, 1, 0) - self.filter_at(0, 0, 0);
         self.windows(|position, _, taps| {
             for n in 0..self.batch {
                 for o in 0..self.outputs {
+                    let output = self.output_at(n, o, position);
                     for (tap, pixel) in taps {
+                        let image = self.image_at(n, o / made * inputs, *pixel);
+                        let filter = self.filter_at(o, 0, *tap);
                         for c in 0..inputs {
-                            let image = self.image_at(n, o / made * inputs + c, *pixel);
-                            visit(self.output_at(n, o, position), image, self.filter_at(o, c, *tap));
+                            visit(output, image + c * image_step, filter + c * filter_step);
                         }
                     }
                 }
