@@ -13,6 +13,7 @@ mod nest;
 pub mod peak;
 pub mod pool;
 mod target;
+pub mod threshold;
 mod tile;
 pub mod window;
 

@@ -1,7 +1,7 @@
 //! Graphs in f32 that are otherwise the same as graphs in f64: for devices without f64.
 
 use graphc_ir::error::Result;
-use graphc_ir::{DType, Graph, Op, Tensor};
+use graphc_ir::{DType, Graph, Module, Op, Tensor};
 
 fn narrow(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F32 } else { dtype }
@@ -24,6 +24,11 @@ pub fn narrowed(graph: &Graph) -> Result<Graph> {
                 ty.dtype = narrow(ty.dtype);
                 return Ok(vec![b.input(ty)?]);
             }
+            Op::StateRead(s) => {
+                let mut ty = graph.ty(node.out(0)).clone();
+                ty.dtype = narrow(ty.dtype);
+                return Ok(vec![b.state(s.index, ty)?]);
+            }
             Op::Const(c) => return Ok(vec![b.constant(narrowed_tensor(&c.value))?]),
             Op::Cast(c) if narrow(c.to) == b.ty(ins[0]).dtype => return Ok(vec![ins[0]]),
             Op::Cast(c) => Op::Cast(graphc_ir::ops::Cast { to: narrow(c.to) }),
@@ -38,4 +43,20 @@ pub fn narrowed(graph: &Graph) -> Result<Graph> {
         };
         b.op(op, ins)
     })
+}
+
+/// A module with f32 for f64, in its functions and its state.
+///
+/// # Errors
+/// When an operation does not take f32.
+pub fn narrowed_module(module: &Module) -> Result<Module> {
+    let mut module = module.clone();
+    for function in module.functions.values_mut() {
+        function.graph = narrowed(&function.graph)?;
+    }
+    for variable in &mut module.state {
+        variable.ty.dtype = narrow(variable.ty.dtype);
+        variable.init = variable.init.as_ref().map(|value| narrowed_tensor(value).into());
+    }
+    Ok(module)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use graphc_cpu::isa::Isa;
 use graphc_ir::error::Result;
 use graphc_ir::{Module, Tensor};
 use graphc_optimizer::driver::{self, Options};
@@ -48,13 +49,13 @@ fn batch_of(seed: u64) -> usize {
 }
 
 fn sweep(device: &dyn Device, seeds: Range<u64>) {
-    sweep_with(device, seeds, &batch_of);
+    sweep_with(device, &Config::default(), seeds, &batch_of);
 }
 
-fn sweep_with(device: &dyn Device, seeds: Range<u64>, batch_of: &dyn Fn(u64) -> usize) {
+fn sweep_with(device: &dyn Device, config: &Config, seeds: Range<u64>, batch_of: &dyn Fn(u64) -> usize) {
     let mut failures = BTreeMap::new();
     for seed in seeds {
-        let random = random_module(seed, &Config::default()).expect("it is made");
+        let random = random_module(seed, config).expect("it is made");
         match difference(device, &random, batch_of(seed)) {
             Ok(None) => {}
             Ok(Some(text)) => drop(failures.insert(seed, text)),
@@ -62,7 +63,7 @@ fn sweep_with(device: &dyn Device, seeds: Range<u64>, batch_of: &dyn Fn(u64) -> 
         }
     }
     let shown = failures.iter().take(4).map(|(seed, text)| {
-        let random = random_module(*seed, &Config::default()).expect("it is made");
+        let random = random_module(*seed, config).expect("it is made");
         let text: String = text.chars().take(400).collect();
         format!("seed {seed}: {text}\n{}", shrunk(device, &random, batch_of(*seed)))
     });
@@ -100,6 +101,17 @@ fn the_cpu_equals_the_interpreter() {
     sweep(&Cpu { threads: 1, options: Options::default() }, 0..1000);
 }
 
+/// The batch that a graph of larger sizes is run with, if it has one.
+fn large_batch_of(seed: u64) -> usize {
+    [1, 5, 17, 24, 49, 65][seed as usize % 6]
+}
+
+#[test]
+fn the_cpu_equals_the_interpreter_at_the_thresholds_of_kernels() {
+    let config = Config::at_thresholds(Isa::detect().expect("an instruction set"));
+    sweep_with(&Cpu { threads: 2, options: Options::default() }, &config, 0..1000, &large_batch_of);
+}
+
 /// A run on two threads against one on one.
 struct Threads;
 
@@ -135,5 +147,7 @@ fn other_graphs() {
     let (from, to) = seeds.split_once("..").expect("a range");
     let seeds = from.parse().expect("a number")..to.parse().expect("a number");
     sweep(&ReferenceProgram { arena: true, ..ReferenceProgram::default() }, seeds.clone());
+    let config = Config::at_thresholds(Isa::detect().expect("an instruction set"));
+    sweep_with(&Threads, &config, seeds.clone(), &large_batch_of);
     sweep(&Threads, seeds);
 }

@@ -8,13 +8,17 @@ use super::Problem;
 use crate::Geometry;
 use crate::gemm::Element;
 use crate::pool::{Pool, PoolError, share};
+use crate::threshold::thresholds;
 
-/// Steps of k in a row of the filter up to which a tap is a whole row. More keep the microkernel busy
-/// for long enough without.
-const MAX_STEPS: usize = 64;
-
-/// Bytes of images that are copied at a time; they stay in the second cache.
-const COPY_BYTES: usize = 1 << 20;
+thresholds! {
+    /// Steps of k in a row of the filter up to which a tap is a whole row. More keep the microkernel busy
+    /// for long enough without.
+    const MAX_STEPS: usize = 64, of Conv [Window, Channels];
+    /// Bytes of images that are copied at a time; they stay in the second cache.
+    const COPY_BYTES: usize = 1 << 20, of Conv [Images, Rows, Channels, Bytes];
+    /// A copy takes about as long as a fork below this many elements.
+    const SERIAL_BELOW: usize = 64 * 1024, of Conv [Rows, Channels];
+}
 
 /// How rows of the images become rows of a copy, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +89,6 @@ impl Fold {
         images: usize,
         to: *mut T,
     ) -> Result<(), PoolError> {
-        /// A copy takes about as long as a fork below this many elements.
-        const SERIAL_BELOW: usize = 64 * 1024;
         struct Shared<T>(*const T, *mut T);
         // SAFETY: threads read the images and write disjoint rows.
         unsafe impl<T: Sync> Sync for Shared<T> {}

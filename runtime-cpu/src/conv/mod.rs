@@ -23,10 +23,15 @@ use crate::KernelError;
 use crate::gemm::{Element, Epilogue};
 use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::threshold::Threshold;
 
 pub(crate) use kernels::HasKernels;
 pub use pack::{FilterSource, pack_filters, pack_filters_parallel, packed_filters_len};
 pub use plan::{row_blocks, scratch_bytes};
+
+/// The thresholds of these kernels, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] =
+    &[plan::THRESHOLDS, pack::THRESHOLDS, fold::THRESHOLDS, table::THRESHOLDS, winograd::THRESHOLDS];
 
 /// The shapes and strides of a convolution. All strides are in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,12 @@ use std::ops::Range;
 use crate::gemm::{Element, PackSource, block_columns, pack_b, packed_len, panels};
 use crate::isa::Isa;
 use crate::pool::{Pool, PoolError, share};
+use crate::threshold::thresholds;
+
+thresholds! {
+    /// A copy takes about as long as a fork below this many elements.
+    const SERIAL_BELOW: usize = 64 * 1024, of Conv [Window, Window, Channels, Columns];
+}
 
 /// Filters to pack. Strides are in elements; with those of the channels exchanged, the filters of a
 /// convolution become those of its gradient in the input.
@@ -84,8 +90,6 @@ pub fn in_parallel<T: Element>(
     to: *mut T,
     pack: impl Fn(&FilterSource<T>, *mut T, Range<usize>) + Sync,
 ) -> Result<(), PoolError> {
-    /// A copy takes about as long as a fork below this many elements.
-    const SERIAL_BELOW: usize = 64 * 1024;
     struct Shared<'a, T>(&'a FilterSource<T>, *mut T);
     // SAFETY: threads read the source and write disjoint panels.
     unsafe impl<T: Sync> Sync for Shared<'_, T> {}

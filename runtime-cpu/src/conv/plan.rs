@@ -10,15 +10,16 @@ use crate::gemm::{
 };
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
+use crate::threshold::thresholds;
 
-/// Bytes of input that stay in the second cache while the panels of filters pass.
-const INPUT_BYTES: usize = 512 << 10;
-
-/// Bytes of tables for the blocks that the panels of filters pass over together.
-const TABLE_BYTES: usize = 256 << 10;
-
-/// Blocks that the panels of filters pass over together, at most.
-pub const MAX_GROUP: usize = 10;
+thresholds! {
+    /// Bytes of input that stay in the second cache while the panels of filters pass.
+    const INPUT_BYTES: usize = 512 << 10, of Conv [Channels, Bytes] at INPUT_BYTES / BLOCK_ROWS / MAX_GROUP;
+    /// Bytes of tables for the blocks that the panels of filters pass over together.
+    const TABLE_BYTES: usize = 256 << 10, of Conv [Window, Window] at TABLE_BYTES / (BLOCK_ROWS * size_of::<Tap<f32>>());
+    /// Blocks that the panels of filters pass over together, at most.
+    pub const MAX_GROUP: usize = 10, of Conv [Rows] at MAX_GROUP * BLOCK_ROWS;
+}
 
 /// What a convolution does, from its shapes, its strides and the number of threads alone.
 #[expect(clippy::large_enum_variant, reason = "a plan lives on the stack of one call")]

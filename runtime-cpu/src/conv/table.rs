@@ -5,6 +5,7 @@ use super::Problem;
 use super::microkernel::{MAX_ROWS, SharedTap, Tap};
 use super::reach::{Along, Reach};
 use crate::gemm::BLOCK_ROWS;
+use crate::threshold::thresholds;
 
 /// A register tile of a block.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +73,10 @@ struct Extent {
     taps: usize,
 }
 
-/// Classes whose taps are kept, at most; the taps of others are in the tables of their tiles.
-pub const KEPT_CLASSES: usize = 16;
+thresholds! {
+    /// Classes whose taps are kept, at most; the taps of others are in the tables of their tiles.
+    pub const KEPT_CLASSES: usize = 16, of Conv [Window, Window];
+}
 
 /// The taps of some classes of pixels.
 #[derive(Debug)]

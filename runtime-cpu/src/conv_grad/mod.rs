@@ -19,8 +19,12 @@ use crate::KernelError;
 use crate::gemm::Epilogue;
 use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::threshold::Threshold;
 
 pub use plan::scratch_bytes;
+
+/// The thresholds of these kernels, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] = &[plan::THRESHOLDS];
 
 /// Types of elements: `f32` and `f64`.
 pub trait Element: crate::gemm::Element + kernels::HasKernels {}

@@ -5,31 +5,27 @@ use super::{Element, Problem};
 use crate::Geometry;
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
+use crate::threshold::thresholds;
 
-/// Output pixels that are summed in registers at a time.
-const BLOCK_PIXELS: usize = 512;
-
-/// The largest number of segments of a block: rows of pixels, or pieces of them.
-pub const MAX_SEGMENTS: usize = 64;
-
-/// Rows of the result whose sums wait for the next block of pixels; with the block's input and gradient
-/// they stay in the second cache.
-const CHUNK_ROWS: usize = 960;
-
-/// The gradient of a block is copied for at least this many rows: a copy costs as much as about 4.
-const PACK_ROWS: usize = 96;
-
-/// The largest copy of a block's input rows, in elements, where kernel columns are folded into rows.
-const FOLD_ELEMENTS: usize = 1 << 16;
-
-/// Multiply-adds below which waking other threads does not pay (about 10 us of one core).
-const SERIAL_BELOW: usize = 500_000;
-
-/// Pixels are cut into splits until there are this many register tiles to share among threads.
-const SPREAD_TILES: usize = 64;
-
-/// A split has this many pixels at least.
-const SPLIT_PIXELS: usize = 1024;
+thresholds! {
+    /// Output pixels that are summed in registers at a time.
+    const BLOCK_PIXELS: usize = 512, of FilterGrad [Width];
+    /// The largest number of segments of a block: rows of pixels, or pieces of them.
+    pub const MAX_SEGMENTS: usize = 64, of FilterGrad [Images];
+    /// Rows of the result whose sums wait for the next block of pixels; with the block's input and gradient
+    /// they stay in the second cache.
+    const CHUNK_ROWS: usize = 960, of FilterGrad [Channels];
+    /// The gradient of a block is copied for at least this many rows: a copy costs as much as about 4.
+    const PACK_ROWS: usize = 96, of FilterGrad [Channels];
+    /// The largest copy of a block's input rows, in elements, where kernel columns are folded into rows.
+    const FOLD_ELEMENTS: usize = 1 << 16, of FilterGrad [Window, Width, Channels];
+    /// Multiply-adds below which waking other threads does not pay (about 10 us of one core).
+    const SERIAL_BELOW: usize = 500_000, of FilterGrad [Rows, Channels, Columns];
+    /// Pixels are cut into splits until there are this many register tiles to share among threads.
+    const SPREAD_TILES: usize = 64, of FilterGrad [Window, Window];
+    /// A split has this many pixels at least.
+    const SPLIT_PIXELS: usize = 1024, of FilterGrad [Rows];
+}
 
 /// What a filter gradient does, from its shapes, its strides and the number of threads alone.
 ///

@@ -13,18 +13,19 @@ use crate::gemm::{self, BLOCK_ROWS, Epilogue, Sink, TileCtx, block_columns, fini
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, share};
+use crate::threshold::thresholds;
 
 /// Taps that one kernel sums; the longest that fit are taken first.
 const TAPS: [usize; 4] = [1, 3, 5, 7];
 
-/// Rows of pixels of one call at most.
-const MAX_SEGMENTS: usize = 32;
-
-/// Output pixels after which the kernel rows take turns, so that the first cache holds their input.
-const BLOCK_PIXELS: usize = 64;
-
-/// Multiply-adds below which waking other threads does not pay.
-const SERIAL_BELOW: usize = 1 << 17;
+thresholds! {
+    /// Rows of pixels of one call at most.
+    const MAX_SEGMENTS: usize = 32, of Depthwise [Images];
+    /// Output pixels after which the kernel rows take turns, so that the first cache holds their input.
+    const BLOCK_PIXELS: usize = 64, of Depthwise [Width];
+    /// Multiply-adds below which waking other threads does not pay.
+    const SERIAL_BELOW: usize = 1 << 17, of Depthwise [Rows, Columns];
+}
 
 /// A row of output pixels whose taps are all inside the input.
 #[derive(Clone, Copy, Debug, Default)]

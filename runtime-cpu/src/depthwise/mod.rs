@@ -19,9 +19,13 @@ use crate::conv_grad::Pixels;
 use crate::gemm::Epilogue;
 use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::threshold::Threshold;
 use crate::window::sweep::{self, Sweep};
 use lines::Direction;
 use rows::Rows;
+
+/// The thresholds of these kernels, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] = &[filter::THRESHOLDS, rows::THRESHOLDS];
 
 /// Types of elements: `f32` and `f64`.
 pub trait Element: crate::gemm::Element + kernels::HasKernels {}

@@ -6,10 +6,13 @@ use super::Problem;
 use super::lines::{Direction, Line};
 use crate::conv_grad::Pixels;
 use crate::gemm::simd::{Simd, opaque, unroll};
+use crate::threshold::thresholds;
 use crate::window::sweep::{Block, Body};
 
-/// Kernel rows that one call sums; more are added by further calls.
-const MAX_ROWS: usize = 32;
+thresholds! {
+    /// Kernel rows that one call sums; more are added by further calls.
+    const MAX_ROWS: usize = 32, of Depthwise [Window];
+}
 
 /// Where a kernel row's sources and filters are, from the run's.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,10 +7,13 @@ use graphc_ir::program::{Program, Step};
 use super::step::{no_kernel, port_spec};
 use crate::nest::{Access, Memory, fork};
 use crate::pool::{Pool, PoolError, share};
+use crate::threshold::thresholds;
 use crate::tile::with_number;
 
-/// Elements below which waking other threads does not pay.
-const SERIAL_BELOW: usize = 1 << 14;
+thresholds! {
+    /// Elements below which waking other threads does not pay.
+    const SERIAL_BELOW: usize = 1 << 14, of ArgReduce [Rows, Columns];
+}
 
 /// The index of the first largest or smallest element of each row.
 #[derive(Debug)]

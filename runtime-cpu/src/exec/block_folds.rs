@@ -4,14 +4,17 @@
 use graphc_ir::error::Result;
 
 use super::step::Machine;
-use crate::gemm::RowBlocks;
+use crate::gemm::{BLOCK_ROWS, RowBlocks};
 use crate::memory::ALIGNMENT;
 use crate::nest::{Conflict, Down, Failures, Memory, Part, Scratch, Source, Sweep};
 use crate::pool::{Pool, PoolError};
+use crate::threshold::thresholds;
 
-/// Units that the blocks of all rows form, about: enough to share among threads, few enough to merge. A property of
-/// the result, so it does not follow the machine.
-const UNITS: usize = 256;
+thresholds! {
+    /// Units that the blocks of all rows form, about: enough to share among threads, few enough to merge. A property of
+    /// the result, so it does not follow the machine.
+    const UNITS: usize = 256, of Dot [Rows] at UNITS * BLOCK_ROWS;
+}
 
 /// The folds of an epilogue.
 #[derive(Debug)]

@@ -8,10 +8,13 @@ use super::epilogue::{Domain, Matrix, Place};
 use super::step::{Overlap, port_spec};
 use crate::gemm::{Combine, Element, Instruction, Operand};
 use crate::nest::Memory;
+use crate::threshold::thresholds;
 use crate::tile::movement::scalar_bytes;
 
-/// Instructions of a chain, at most: they are put together on the stack.
-const MAX: usize = 8;
+thresholds! {
+    /// Instructions of a chain, at most: they are put together on the stack.
+    const MAX: usize = 8, of Dot [Links];
+}
 
 /// A chain whose operands are places in a step's memory.
 #[derive(Debug)]

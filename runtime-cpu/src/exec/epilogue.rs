@@ -8,7 +8,7 @@ use graphc_ir::scalar::ScalarFn;
 use super::block_folds::BlockFolds;
 use super::chain::Chain;
 use super::step::{Machine, Overlap, port_spec};
-use crate::gemm::{BLOCK_ROWS, Element, Epilogue, Output, RowBlocks, TileCtx, block_columns};
+use crate::gemm::{BLOCK_ROWS, BlockColumns, Element, Epilogue, Output, RowBlocks, TileCtx, block_columns};
 use crate::memory::ALIGNMENT;
 use crate::nest::{
     Base, CompiledNest, Failures, Memory, Part, PortSpec, Scratch, Source, Sweep, Tile, Tiling, build,
@@ -128,6 +128,8 @@ enum Kind {
     /// Any epilogue without folds along its rows, on blocks in the first cache.
     Blocks {
         sweep: Box<Sweep>,
+        /// Which blocks the sweep was built for.
+        columns: BlockColumns,
         folds: Option<Box<BlockFolds>>,
         regions: usize,
         region_bytes: usize,
@@ -170,6 +172,7 @@ impl Finish {
             DType::F64 => block_columns::<f64>(machine.isa),
             _ => block_columns::<f32>(machine.isa),
         };
+        let columns = BlockColumns { width, together: domain.together };
         let tiling = Tiling {
             rows,
             columns: domain.columns,
@@ -189,7 +192,7 @@ impl Finish {
         };
         let region_bytes = HEADER + sweep.region_bytes.next_multiple_of(2 * ALIGNMENT);
         let threads = machine.threads;
-        let kind = Kind::Blocks { sweep: Box::new(sweep), folds, regions, region_bytes, threads };
+        let kind = Kind::Blocks { sweep: Box::new(sweep), columns, folds, regions, region_bytes, threads };
         Ok(Finish { kind, end: regions + threads * region_bytes })
     }
 
@@ -262,7 +265,7 @@ impl Finish {
     /// # Safety
     /// As [`Finish::with`].
     pub unsafe fn begin(&self, memory: Memory, failures: &Failures) {
-        let Kind::Blocks { sweep, folds, regions, region_bytes, threads } = &self.kind else { return };
+        let Kind::Blocks { sweep, folds, regions, region_bytes, threads, .. } = &self.kind else { return };
         for thread in 0..*threads {
             let header = memory.scratch.wrapping_add(regions + thread * region_bytes);
             // SAFETY: each thread's region is its own; no columns are known yet.
@@ -299,9 +302,18 @@ impl Finish {
             }
             Kind::Nest { c, .. } => f(&Epilogue::Store(c.output(memory, offset))),
             Kind::Chain(chain) => chain.resolved::<T, R>(memory, |chain| f(&Epilogue::Chain(chain))),
-            Kind::Blocks { sweep, folds, regions, region_bytes, .. } => {
+            Kind::Blocks { sweep, columns: blocks, folds, regions, region_bytes, .. } => {
                 let scratch = Scratch(memory.scratch);
                 let block = |context: &TileCtx<T>| {
+                    // Where a block lies in the result, and which values are known for its columns, was decided
+                    // for these blocks: others would be stored in the wrong places.
+                    assert!(
+                        context.rows <= sweep.tiling.tile_rows && blocks.has(context.col0, context.cols),
+                        "an epilogue for {blocks:?} was handed {} rows of columns {} to {}",
+                        context.rows,
+                        context.col0,
+                        context.col0 + context.cols
+                    );
                     let row = (first + context.batch) * rows + context.row0;
                     let header = scratch.at(regions + context.thread * region_bytes);
                     let columns = [context.col0, context.cols];

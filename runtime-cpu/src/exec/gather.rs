@@ -8,10 +8,15 @@ use super::step::{StepFailure, no_kernel};
 use crate::isa::Isa;
 use crate::nest::{Memory, fork};
 use crate::pool::{Pool, share};
+use crate::threshold::thresholds;
 use crate::tile::fold::{MergeArgs, MergeFn, merge};
 
-/// Bytes below which waking other threads does not pay.
-const SERIAL_BELOW: usize = 1 << 18;
+thresholds! {
+    /// Bytes below which waking other threads does not pay.
+    const SERIAL_BELOW: usize = 1 << 18, of Gather [Rows, Columns, Bytes];
+    /// Elements of a row that a thread takes at a time: a cache line.
+    const STRIP: usize = 16, of Gather [Columns];
+}
 
 /// A list of indices in a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -136,8 +141,6 @@ impl ScatterAdd {
     /// # Safety
     /// As [`super::step::CompiledStep::run`].
     pub unsafe fn run(&self, pool: &Pool, memory: Memory) -> std::result::Result<(), StepFailure> {
-        /// Elements of a row that a thread takes at a time: a cache line.
-        const STRIP: usize = 16;
         let Indices { count, axis, .. } = self.indices;
         // SAFETY: the verifier found the indices inside their buffer.
         unsafe { self.indices.check(&memory)? };

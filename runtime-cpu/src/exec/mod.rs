@@ -34,12 +34,22 @@ use thiserror::Error;
 use crate::isa::{FlushDenormals, Isa};
 use crate::memory::{Block, OutOfMemory};
 use crate::pool::Pool;
+use crate::threshold::Threshold;
 
 use code::Code;
 
 pub(crate) use conv::filter_form;
 pub(crate) use repack::packed_elements;
 pub(crate) use step::{CompiledStep, Machine};
+
+/// The thresholds of these kernels, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] = &[
+    arg_reduce::THRESHOLDS,
+    block_folds::THRESHOLDS,
+    chain::THRESHOLDS,
+    conv::THRESHOLDS,
+    gather::THRESHOLDS,
+];
 
 /// What Programs are compiled for and run with.
 #[derive(Clone, Debug)]

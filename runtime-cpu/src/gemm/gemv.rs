@@ -20,11 +20,14 @@ pub struct Gemv<T> {
     pub y_stride: usize,
 }
 
-/// The largest number of vectors that a kernel takes.
-pub const MAX_VECTORS: usize = 4;
+use crate::threshold::thresholds;
 
-/// Rows of the matrix that are added up in one pass over `y`.
-const ROWS: usize = 4;
+thresholds! {
+    /// The largest number of vectors that a kernel takes.
+    pub const MAX_VECTORS: usize = 4, of Dot [Rows];
+    /// Rows of the matrix that are added up in one pass over `y`.
+    const ROWS: usize = 4, of Dot [Depth];
+}
 
 /// For a matrix whose rows, of one k each, are contiguous: adds rows to `y`, which stays in L1.
 ///

@@ -24,6 +24,7 @@ use crate::KernelError;
 use crate::conv;
 use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::threshold::Threshold;
 
 pub use chain::{Combine, Instruction, Operand, run_chain};
 pub(crate) use driver::{Sink, rows_of_tile};
@@ -33,6 +34,9 @@ pub(crate) use microkernel::Tile;
 pub use pack::{PackSource, pack_b, pack_b_panels, pack_b_parallel, packed_len, panels};
 pub(crate) use plan::{MAX_K_BLOCK, SERIAL_BELOW, Split, split};
 pub use plan::{row_blocks, scratch_bytes};
+
+/// The thresholds of these kernels, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] = &[plan::THRESHOLDS, gemv::THRESHOLDS, pack::THRESHOLDS];
 
 /// The largest number of rows of a block that [`Epilogue::Tile`] is given.
 pub const BLOCK_ROWS: usize = 24;
@@ -46,9 +50,40 @@ pub trait Element:
 impl Element for f32 {}
 impl Element for f64 {}
 
+/// Which columns blocks have: those of each group of neighbouring ones, `together` of them, are cut into blocks of
+/// `width`, of which the last one may be narrower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockColumns {
+    /// Columns of a block but the last of a group.
+    pub width: usize,
+    /// Columns of a group.
+    pub together: usize,
+}
+
+impl BlockColumns {
+    /// Whether one block has these columns.
+    pub fn has(self, first: usize, count: usize) -> bool {
+        let at = first % self.together.max(1);
+        at.is_multiple_of(self.width.max(1)) && count == self.width.min(self.together - at)
+    }
+}
+
 /// The largest number of columns of a block that [`Epilogue::Tile`] is given: the width of a panel.
 pub fn block_columns<T: Element>(isa: Isa) -> usize {
     T::kernels(isa).columns
+}
+
+/// The sizes of the register tile for `f32`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileSizes {
+    pub lanes: usize,
+    pub columns: usize,
+    pub rows: usize,
+}
+
+pub(crate) fn tile_sizes(isa: Isa) -> TileSizes {
+    let Kernels { lanes, columns, rows, .. } = *<f32 as kernels::HasKernels>::kernels(isa);
+    TileSizes { lanes, columns, rows }
 }
 
 /// The shapes and strides of a product. All strides are in elements.
@@ -144,8 +179,8 @@ pub struct Output<T> {
     pub batch_stride: usize,
 }
 
-/// A block of finished sums, hot in the first cache: at most [`BLOCK_ROWS`] rows and
-/// [`block_columns`] columns. Each element of C is in one block.
+/// A block of finished sums, hot in the first cache: at most [`BLOCK_ROWS`] rows, and columns as
+/// [`BlockColumns`] says of blocks of [`block_columns`]. Each element of C is in one block.
 #[derive(Clone, Copy, Debug)]
 pub struct TileCtx<T> {
     /// A number below the pool's threads, for scratch that the function keeps apart by thread.

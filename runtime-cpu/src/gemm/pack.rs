@@ -9,6 +9,12 @@ use super::Element;
 use super::simd::Simd;
 use crate::isa::Isa;
 use crate::pool::{Pool, PoolError};
+use crate::threshold::thresholds;
+
+thresholds! {
+    /// A copy takes about as long as a fork below this many elements.
+    const SERIAL_BELOW: usize = 64 * 1024, of Dot [Depth, Columns];
+}
 
 /// The number of panels of a B with `n` columns.
 pub fn panels<T: Element>(isa: Isa, n: usize) -> usize {
@@ -86,8 +92,6 @@ pub unsafe fn pack_b_parallel<T: Element>(
     source: &PackSource<T>,
     to: *mut T,
 ) -> Result<(), PoolError> {
-    /// A copy takes about as long as a fork below this many elements.
-    const SERIAL_BELOW: usize = 64 * 1024;
     struct Shared<T>(PackSource<T>, *mut T);
     // SAFETY: threads read the source and write disjoint panels.
     unsafe impl<T: Sync> Sync for Shared<T> {}

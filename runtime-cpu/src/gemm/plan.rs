@@ -5,34 +5,29 @@ use super::kernels::Kernels;
 use super::{ALayout, BLOCK_ROWS, BLayout, Element, Problem, RowBlocks, packed_len};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
+use crate::threshold::thresholds;
 
-/// Steps of k that are summed in registers at a time; more steps are cut into equal blocks of at most
-/// this many. A panel of B for that many steps stays in the second cache.
-pub const MAX_K_BLOCK: usize = 2048;
-
-/// Bytes of A that stay in the second cache while the panels of B pass.
-const A_BLOCK_BYTES: usize = 256 << 10;
-
-/// The largest copy of a block of rows of A; longer rows are read where they lie.
-const MAX_COPY_BYTES: usize = 4 << 20;
-
-/// Sums of a product of few rows that are under way at a time, so that they stay in the first caches.
-const STRIP_SUMS: usize = 4096;
-
-/// Columns of a strip that several groups of vectors pass over.
-const STRIP_OF_GROUPS: usize = 16;
-
-/// Multiply-adds below which waking other threads does not pay (about 10 us of one core).
-pub const SERIAL_BELOW: usize = 500_000;
-
-/// B is read where it lies for at most this many rows: packing is one more pass over B.
-const UNPACKED_ROWS: usize = 48;
-
-/// Shorter dot products than this take too long to add up their lanes.
-const MIN_DOT: usize = 256;
-
-/// B is read where it lies up to this many bytes, if its rows do not fall on the same cache sets.
-const UNPACKED_BYTES: usize = 256 << 10;
+thresholds! {
+    /// Steps of k that are summed in registers at a time; more steps are cut into equal blocks of at most
+    /// this many. A panel of B for that many steps stays in the second cache.
+    pub const MAX_K_BLOCK: usize = 2048, of Dot [Depth];
+    /// Bytes of A that stay in the second cache while the panels of B pass.
+    const A_BLOCK_BYTES: usize = 256 << 10, of Dot [Depth, Rows, Bytes];
+    /// The largest copy of a block of rows of A; longer rows are read where they lie.
+    const MAX_COPY_BYTES: usize = 4 << 20, of Dot [Rows, Depth, Bytes];
+    /// Sums of a product of few rows that are under way at a time, so that they stay in the first caches.
+    const STRIP_SUMS: usize = 4096, of Dot [Rows, Columns];
+    /// Columns of a strip that several groups of vectors pass over.
+    const STRIP_OF_GROUPS: usize = 16, of Dot [Columns];
+    /// Multiply-adds below which waking other threads does not pay (about 10 us of one core).
+    pub const SERIAL_BELOW: usize = 500_000, of Dot [Rows, Columns, Depth];
+    /// B is read where it lies for at most this many rows: packing is one more pass over B.
+    const UNPACKED_ROWS: usize = 48, of Dot [Rows];
+    /// Shorter dot products than this take too long to add up their lanes.
+    const MIN_DOT: usize = 256, of Dot [Depth];
+    /// B is read where it lies up to this many bytes, if its rows do not fall on the same cache sets.
+    const UNPACKED_BYTES: usize = 256 << 10, of Dot [Depth, Columns, Bytes];
+}
 
 /// What a product does, from its shapes, its strides and the number of threads alone.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +75,10 @@ pub struct Skinny {
     pub matrix_stride: usize,
     /// Columns of the matrix.
     pub len: usize,
-    /// Columns of the matrix that are summed at a time.
+    /// Columns of the matrix whose sums are finished before the next ones': whole blocks of an epilogue's.
     pub strip: usize,
+    /// Columns of a strip that all groups of vectors pass over before the next ones.
+    pub pass: usize,
     /// From one vector to the next, and from one step of k to the next.
     pub vector_strides: (usize, usize),
 }
@@ -138,7 +135,8 @@ pub fn scratch_bytes<T: Element>(isa: Isa, problem: &Problem, threads: usize) ->
 /// The blocks that [`super::gemm`] makes of the rows, if it keeps units of them together.
 pub fn row_blocks(problem: &Problem) -> Option<RowBlocks> {
     let blocks = RowBlocks { sets: problem.batch, blocks: problem.m.div_ceil(BLOCK_ROWS) };
-    skinny(problem).is_none().then_some(blocks)
+    // Whether the way is that of few rows does not depend on the columns of a block.
+    skinny(problem, 1).is_none().then_some(blocks)
 }
 
 impl Plan {
@@ -154,13 +152,14 @@ pub fn plan<T: Element>(isa: Isa, problem: &Problem, threads: usize) -> Plan {
         .into_iter()
         .fold(1usize, usize::saturating_mul);
     let threads = threads.min((work / SERIAL_BELOW).max(1));
-    match skinny(problem) {
+    match skinny(problem, kernels.columns) {
         Some(skinny) => skinny_plan(kernels, problem, skinny, threads),
         None => panels_plan(isa, kernels, problem, threads),
     }
 }
 
-fn skinny(problem: &Problem) -> Option<Skinny> {
+/// The way of few rows or one column, if that is the problem's. Blocks of an epilogue have `columns` columns.
+fn skinny(problem: &Problem, columns: usize) -> Option<Skinny> {
     let Problem { m, n, k, a: ALayout { row_stride, k_stride, .. }, b, .. } = *problem;
     if n == 1 && m > MAX_VECTORS {
         let b_step = match b {
@@ -174,7 +173,8 @@ fn skinny(problem: &Problem) -> Option<Skinny> {
             _ => return None,
         };
         let (vectors, strip, vector_strides) = (1, STRIP_SUMS, (0, b_step));
-        return Some(Skinny { vectors, column: true, dot, matrix_stride, len: m, strip, vector_strides });
+        let (len, pass) = (m, strip);
+        return Some(Skinny { vectors, column: true, dot, matrix_stride, len, strip, pass, vector_strides });
     }
     let few = (1..=MAX_VECTORS).contains(&m);
     let (dot, matrix_stride) = match b {
@@ -182,9 +182,15 @@ fn skinny(problem: &Problem) -> Option<Skinny> {
         BLayout::Transposed { stride } if few || m <= UNPACKED_ROWS && k >= MIN_DOT => (true, stride),
         _ => return None,
     };
-    let strip = if few { STRIP_SUMS / m } else { STRIP_OF_GROUPS };
+    // A strip ends where a block of the epilogue does, so that no block is cut in two.
+    let (strip, pass) = if few {
+        let strip = (STRIP_SUMS / m / columns * columns).max(columns);
+        (strip, strip)
+    } else {
+        (STRIP_OF_GROUPS.next_multiple_of(columns), STRIP_OF_GROUPS)
+    };
     let vector_strides = (row_stride, k_stride);
-    Some(Skinny { vectors: m, column: false, dot, matrix_stride, len: n, strip, vector_strides })
+    Some(Skinny { vectors: m, column: false, dot, matrix_stride, len: n, strip, pass, vector_strides })
 }
 
 fn skinny_plan<T>(kernels: &Kernels<T>, problem: &Problem, skinny: Skinny, threads: usize) -> Plan {

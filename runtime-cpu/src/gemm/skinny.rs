@@ -56,19 +56,21 @@ impl<T: Element> Run<'_, T> {
             let y_stride = skinny.sums_stride::<T>();
             for first in columns.clone().step_by(skinny.strip) {
                 let len = skinny.strip.min(columns.end - first);
-                for group in (0..skinny.vectors).step_by(MAX_VECTORS) {
-                    let vectors = MAX_VECTORS.min(skinny.vectors - group);
-                    kernels[vectors - 1](&Gemv {
-                        k,
-                        columns: len,
-                        x: x.add(group * x_stride),
-                        x_stride,
-                        x_k_stride,
-                        matrix: matrix.add(first * step),
-                        matrix_stride: skinny.matrix_stride,
-                        y: scratch.add(group * y_stride),
-                        y_stride,
-                    });
+                for pass in (0..len).step_by(skinny.pass) {
+                    for group in (0..skinny.vectors).step_by(MAX_VECTORS) {
+                        let vectors = MAX_VECTORS.min(skinny.vectors - group);
+                        kernels[vectors - 1](&Gemv {
+                            k,
+                            columns: skinny.pass.min(len - pass),
+                            x: x.add(group * x_stride),
+                            x_stride,
+                            x_k_stride,
+                            matrix: matrix.add((first + pass) * step),
+                            matrix_stride: skinny.matrix_stride,
+                            y: scratch.add(group * y_stride + pass),
+                            y_stride,
+                        });
+                    }
                 }
                 let sums = if skinny.column {
                     Sums { row0: first, rows: len, col0: 0, cols: 1, acc: scratch, ld: 1 }

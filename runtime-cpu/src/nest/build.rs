@@ -14,15 +14,18 @@ use super::slots::assign;
 use super::source::Source;
 use super::sweep::{DownFold, Initial, Sweep, Tiling};
 use crate::isa::Isa;
+use crate::threshold::thresholds;
 use crate::tile::fold::{along, down, identity, merge, state_arrays};
 use crate::tile::map::{MapFn, map, pair};
 use crate::tile::movement::{movement, scalar_bytes};
 use crate::tile::{cast::cast, random::random_bits};
 
-/// Below this many columns, a row's value is spread over the tile rather than used row by row.
-const NARROW: usize = 64;
-/// Below this many columns, a column's value is spread over the tile once.
-const MEDIUM: usize = 256;
+thresholds! {
+    /// Below this many columns, a row's value is spread over the tile rather than used row by row.
+    const NARROW: usize = 64, of Nest [Columns];
+    /// Below this many columns, a column's value is spread over the tile once.
+    const MEDIUM: usize = 256, of Nest [Columns];
+}
 
 /// Which memory a read and a write port share.
 pub type Conflict<'a> = &'a dyn Fn(usize, usize) -> bool;

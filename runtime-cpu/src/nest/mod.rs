@@ -27,6 +27,7 @@ use graphc_ir::program::FoldAxis;
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, PoolError, share};
+use crate::threshold::{Threshold, thresholds};
 
 pub use access::{Access, Base, Tile};
 pub use build::{Conflict, build};
@@ -36,13 +37,18 @@ pub use source::{PortSpec, Source};
 pub use split::sweep_of;
 pub use sweep::{Sweep, Tiling};
 
-/// Work (in additions of an element) below which waking other threads does not pay: about 10 us.
-const SERIAL_BELOW: usize = 400_000;
+/// The thresholds of nests, by module.
+pub(crate) const ALL_THRESHOLDS: &[&[Threshold]] =
+    &[THRESHOLDS, sweep::THRESHOLDS, build::THRESHOLDS, source::THRESHOLDS];
 
-/// Elements that are folded down their columns by one thread at a time, at least.
-const CHUNK: usize = 1 << 14;
-/// Chunks of rows, at most: a property of the result, so it does not follow the machine.
-const MAX_CHUNKS: usize = 64;
+thresholds! {
+    /// Work (in additions of an element) below which waking other threads does not pay: about 10 us.
+    const SERIAL_BELOW: usize = 400_000, of Nest [Rows, Columns];
+    /// Elements that are folded down their columns by one thread at a time, at least.
+    const CHUNK: usize = 1 << 14, of Nest [Rows, Columns];
+    /// Chunks of rows, at most: a property of the result, so it does not follow the machine.
+    const MAX_CHUNKS: usize = 64, of Nest [Rows, Columns] at MAX_CHUNKS * CHUNK;
+}
 
 /// A nest, ready to run.
 #[derive(Clone, Debug)]

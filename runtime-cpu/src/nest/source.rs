@@ -5,6 +5,12 @@ use graphc_ir::program::{Body, FoldAxis, InstOp, Level, Reg, View};
 
 use super::access::Base;
 
+use crate::threshold::thresholds;
+
+thresholds! {
+    const LONG: usize = 1 << 15, of Nest [Columns];
+}
+
 /// A port of a step.
 #[derive(Clone, Debug)]
 pub struct PortSpec {
@@ -56,7 +62,6 @@ impl Source {
 
     /// A single row cannot be cut by rows; its columns, made rows, can.
     fn is_one_long_row(&self) -> bool {
-        const LONG: usize = 1 << 15;
         self.rows.iter().product::<usize>() == 1 && self.columns.iter().product::<usize>() >= LONG
     }
 

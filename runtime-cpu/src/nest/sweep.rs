@@ -7,6 +7,7 @@ use graphc_ir::program::{FoldKind, Level};
 
 use super::access::{Access, Progression};
 use super::op::{Op, ValueId};
+use crate::threshold::thresholds;
 use crate::tile::fold::{identity, state_arrays};
 use crate::tile::movement::{Movement, movement, scalar_bytes};
 
@@ -19,10 +20,13 @@ pub struct Tiling {
     pub tile_columns: usize,
 }
 
-/// Elements of a tile.
-pub const TILE: usize = 1024;
-/// A row that is folded is one tile up to this length.
-const LONG_ROW: usize = 4096;
+thresholds! {
+    /// Elements of a tile.
+    pub const TILE: usize = 1024, of Nest [Columns];
+    /// A row that is folded is one tile up to this length.
+    const LONG_ROW: usize = 4096, of Nest [Columns];
+}
+
 /// Edges of a tile that is read across its rows.
 const SQUARE: (usize, usize) = (32, 64);
 

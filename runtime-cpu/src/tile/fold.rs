@@ -12,6 +12,7 @@ use graphc_ir::scalar::Scalar;
 use super::kernel::{Kernel, TileFn, Tuned, with_ordered, with_real};
 use super::number::{Number, Real};
 use crate::isa::Isa;
+use crate::threshold::thresholds;
 
 /// A tile of `rows` by `columns` elements (neither 0), row after row, and a state.
 ///
@@ -83,10 +84,12 @@ operation!(Product, T, T::ONE, |x| x, |a, b| a.mul(b), |v| v);
 operation!(Largest, T::Rank, T::LOWEST, |x| x.rank(true), |a, b| a.max(b), |v| T::of_rank(v));
 operation!(Smallest, T::Rank, T::HIGHEST, |x| x.rank(false), |a, b| a.min(b), |v| T::of_rank(v));
 
-/// Columns that are folded at a time, so that their states stay in registers.
-const STRIP: usize = 64;
-/// Accumulators of a short row.
-const SHORT: usize = 8;
+thresholds! {
+    /// Columns that are folded at a time, so that their states stay in registers.
+    const STRIP: usize = 64, of Nest [Columns];
+    /// Accumulators of a short row.
+    const SHORT: usize = 8, of Nest [Columns];
+}
 
 /// Folds `f` of the elements of a row: `LANES` accumulators take elements in turn, a tree joins them.
 #[inline(always)]

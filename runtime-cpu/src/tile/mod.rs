@@ -20,3 +20,8 @@ mod sweep;
 mod tests;
 
 pub(crate) use kernel::with_number;
+
+use crate::threshold::Threshold;
+
+/// The thresholds of the loops, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] = &[sweep::THRESHOLDS, fold::THRESHOLDS];

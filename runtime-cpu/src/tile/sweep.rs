@@ -6,8 +6,12 @@
 
 use std::mem::MaybeUninit;
 
-/// Elements of a step: four of the widest vectors of `f32`.
-const STEP: usize = 64;
+use crate::threshold::thresholds;
+
+thresholds! {
+    /// Elements of a step: four of the widest vectors of `f32`.
+    const STEP: usize = 64, of Nest [Columns];
+}
 
 /// A function of up to three operands; those that it does not have are of type `()`.
 ///

@@ -16,10 +16,14 @@ use crate::conv_grad::Pixels;
 use crate::gemm::Epilogue;
 use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::threshold::Threshold;
 use kernels::{AvgPool, AvgPoolGrad, Call, Gather, MaxPool, Pooled, Scatter};
 use sweep::Sweep;
 
 pub use sweep::scratch_bytes;
+
+/// The thresholds of these kernels, by module.
+pub(crate) const THRESHOLDS: &[&[Threshold]] = &[sweep::THRESHOLDS];
 
 /// Types of elements: `f32` and `f64`.
 pub trait Element: crate::gemm::Element + kernels::Real {}

@@ -8,9 +8,16 @@ use crate::gemm::{BLOCK_ROWS, Epilogue, Output, Sink, TileCtx, block_columns, fi
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, share};
+use crate::threshold::thresholds;
 
-/// Operations below which waking other threads does not pay (about 10 us of one core).
-const SERIAL_BELOW: usize = 1 << 17;
+thresholds! {
+    /// Operations below which waking other threads does not pay (about 10 us of one core).
+    const SERIAL_BELOW: usize = 1 << 17, of Window [Rows, Columns];
+    /// Bytes of sources that the first cache holds while the rows of a strip of pixels follow each other.
+    const NEAR_BYTES: usize = 32 << 10, of Window [Window, Columns, Bytes] at NEAR_BYTES / BLOCK_ROWS;
+    /// Images of at most this many bytes stay in the second cache; larger ones are read fastest in their order.
+    const SMALL_IMAGE_BYTES: usize = 1 << 20, of Window [Rows, Columns, Bytes];
+}
 
 /// The result's sizes: what is cut into blocks.
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +30,6 @@ pub struct Sweep {
     /// Source positions from one pixel of a row to the next.
     pub stride: usize,
 }
-
-/// Bytes of sources that the first cache holds while the rows of a strip of pixels follow each other.
-const NEAR_BYTES: usize = 32 << 10;
-
-/// Images of at most this many bytes stay in the second cache; larger ones are read fastest in their order.
-const SMALL_IMAGE_BYTES: usize = 1 << 20;
 
 /// Some pixels of one row, and some channels.
 #[derive(Clone, Debug)]

@@ -11,8 +11,6 @@ use graphc_ir::{Binding, Builder, DType, Dim, Scalar, ScalarFn, Tensor, TensorTy
 use super::prng::Prng;
 use super::{Config, branches, elementwise, images, layers, literals, movement, scans, sequences};
 
-/// No value has more elements for a `B` of [`ASSUMED_BATCH`].
-const MAX_ELEMENTS: usize = 400;
 /// The batch that sizes are estimated with.
 const ASSUMED_BATCH: usize = 6;
 /// Bodies in each other.
@@ -90,13 +88,15 @@ pub(super) struct Generator {
     has_state: bool,
     grid: f64,
     sizes: Vec<usize>,
+    /// No value has more elements for a `B` of [`ASSUMED_BATCH`].
+    max_elements: usize,
     pool: Vec<Value>,
 }
 
 impl Generator {
     pub fn new(mut prng: Prng, config: &Config, gradients: bool) -> Result<Generator> {
         let drawn = if prng.chance(0.75) { DType::F32 } else { DType::F64 };
-        let mut sizes: Vec<usize> = (0..3).map(|_| prng.pick(&[1, 2, 2, 3, 3, 4, 5, 7])).collect();
+        let mut sizes: Vec<usize> = (0..3).map(|_| prng.pick(&config.sizes)).collect();
         if prng.chance(config.empty) {
             sizes.push(0);
         }
@@ -122,6 +122,7 @@ impl Generator {
             // At ties and zeros gradients depend on what is equal, so they are rare there.
             grid: if gradients { 0.05 } else { 0.4 },
             sizes,
+            max_elements: config.max_elements,
             pool: Vec::new(),
         };
         let mut dims = g.dims(1, 3);
@@ -149,6 +150,7 @@ impl Generator {
             has_state: false,
             grid: self.grid,
             sizes: self.sizes.clone(),
+            max_elements: self.max_elements,
             pool: Vec::new(),
         }
     }
@@ -412,6 +414,13 @@ impl Generator {
         {
             dims[0] = batch;
         }
+        // Large sizes do not stand beside each other more often than fits.
+        let least = self.sizes.iter().copied().filter(|s| *s > 0).min().unwrap_or(1);
+        for axis in 0..rank {
+            if !self.small(&dims) && dims[axis].as_const().is_some() {
+                dims[axis] = Dim::from(least.min(7));
+            }
+        }
         dims
     }
 
@@ -425,7 +434,7 @@ impl Generator {
 
     /// Whether a value of these dims is small enough.
     pub fn small(&self, dims: &[Dim]) -> bool {
-        self.elements(&TensorType::new(DType::Bool, dims)) <= MAX_ELEMENTS
+        self.elements(&TensorType::new(DType::Bool, dims)) <= self.max_elements
     }
 
     /// The least that a dim can be.

@@ -21,9 +21,12 @@ mod scans;
 mod sequences;
 mod shrink;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use graphc_cpu::isa::Isa;
+use graphc_cpu::threshold;
 use graphc_ir::dim::Symbol;
 use graphc_ir::error::Result;
 use graphc_ir::module::{OutputDecl, StateDecl, StateRole};
@@ -52,13 +55,43 @@ pub struct Config {
     pub state: f64,
     /// Probability that sizes of 0 occur.
     pub empty: f64,
+    /// What a graph's few sizes are drawn from.
+    pub sizes: Vec<usize>,
+    /// No value has more elements, for a batch of middling size.
+    pub max_elements: usize,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { moves: 8..=28, float: None, gradients: 0.45, symbolic: 0.5, state: 0.5, empty: 0.04 }
+        Config {
+            moves: 8..=28,
+            float: None,
+            gradients: 0.45,
+            symbolic: 0.5,
+            state: 0.5,
+            empty: 0.04,
+            sizes: vec![1, 2, 2, 3, 3, 4, 5, 7],
+            max_elements: 400,
+        }
     }
 }
+
+impl Config {
+    /// Sizes at which kernels of an instruction set go another way, among small ones.
+    pub fn at_thresholds(isa: Isa) -> Config {
+        let of_one_axis = threshold::all(isa).into_iter().filter(|t| t.axes.len() == 1).map(|t| t.value);
+        let values: BTreeSet<usize> = of_one_axis.filter(|value| *value <= LARGEST).collect();
+        let mut sizes: Vec<usize> =
+            values.into_iter().flat_map(|v| [v - 1, v, v + 1]).filter(|v| *v > 0).collect();
+        // Half of the sizes are small, or graphs would be of large vectors alone.
+        let small = [1, 2, 3, 5];
+        sizes.extend(small.iter().cycle().take(sizes.len()));
+        Config { moves: 6..=16, sizes, max_elements: 1 << 15, ..Config::default() }
+    }
+}
+
+/// The largest threshold that random graphs have sizes at.
+const LARGEST: usize = 2100;
 
 /// A random module with what is needed to feed it.
 #[derive(Clone, Debug)]

@@ -20,6 +20,7 @@ use crate::isa::Isa;
 use crate::pool::Pool;
 
 pub use filters::{pack_filters, pack_filters_parallel, packed_filters_len};
+pub(super) use plan::THRESHOLDS;
 pub use plan::{row_blocks, scratch_bytes};
 
 /// Bound of the error, as a multiple of that of sums that add all products one after the other, for operands of

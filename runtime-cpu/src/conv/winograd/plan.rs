@@ -6,9 +6,12 @@ use crate::conv::plan::{is_empty, whole_lines};
 use crate::gemm::{Element, RowBlocks, SERIAL_BELOW, Split, block_columns, split};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
+use crate::threshold::thresholds;
 
-/// Bytes of transformed filters that stay in the second cache.
-const FILTER_BYTES: usize = 1 << 20;
+thresholds! {
+    /// Bytes of transformed filters that stay in the second cache.
+    const FILTER_BYTES: usize = 1 << 20, of Conv [Channels, Columns, Bytes] at FILTER_BYTES / MATRICES;
+}
 
 /// How large a block is at most: its tiles, and the bytes of transformed windows and of sums.
 struct Limits {

@@ -3,6 +3,7 @@
 use graphc_ir::dtype::DType;
 
 use crate::conv::{Problem, winograd};
+use crate::threshold::thresholds;
 
 /// How a convolution, or its gradient in the image, is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +49,13 @@ const COSTS: [Costs; 2] = [
     },
 ];
 
-/// Channels below which register tiles are too narrow, and transforms too much of the work.
-const WINOGRAD_CHANNELS: usize = 16;
-
-/// Bytes of transformed filters that a convolution makes in each run, and that all of a Program's keep, at
-/// most.
-pub const WINOGRAD_BYTES: usize = 32 << 20;
+thresholds! {
+    /// Channels below which register tiles are too narrow, and transforms too much of the work.
+    const WINOGRAD_CHANNELS: usize = 16, of Conv [Channels];
+    /// Bytes of transformed filters that a convolution makes in each run, and that all of a Program's keep, at
+    /// most.
+    pub const WINOGRAD_BYTES: usize = 32 << 20, of Conv [Channels, Columns, Bytes] at WINOGRAD_BYTES / 16;
+}
 
 /// When a convolution's filters are brought into their form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::nest::{Failures, Memory, PortSpec};
 use crate::pool::{Pool, PoolError};
+pub(super) use algorithm::THRESHOLDS;
 use algorithm::{Algorithm, Preparation, choose};
 use filters::{Pack, algorithm_of, filter_bytes, filter_strides, form_of};
 
