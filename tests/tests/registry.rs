@@ -8,7 +8,7 @@ use std::sync::Arc;
 use graphc_ir::error::Result;
 use graphc_ir::ops::{ArgKind, ArgReduce, Cast, FuseKind, Fused, Sample, Scan, Vjp, VjpCx, sample_tensor};
 use graphc_ir::{Builder, DType, Op, ScalarFn, Tensor, TensorType, autodiff, stage};
-use graphc_tests::compare::{identical, relative_l2, tensor_error};
+use graphc_tests::compare::{identical, relative_l2, relative_l2_above, tensor_error};
 use graphc_tests::narrow::{narrowed_tensor_to, narrowed_to};
 use graphc_tests::registry::{
     Case, applied, cases, central_differences, differentiate, eval, expanded, pushed_forward, symbolic,
@@ -174,6 +174,8 @@ fn storage_types_pass_gradients_back() {
         let outs = [b.op(sample.op.clone(), &args)?, args].concat();
         let in_f64 = b.finish(&outs)?;
         for (storage, most) in [(DType::F16, 2e-3), (DType::Bf16, 1.6e-2)] {
+            // Loops carry their values in the storage type: each iteration rounds.
+            let most = if sample.op.has_bodies() { 4.0 * most } else { most };
             let narrow: Vec<Tensor> = sample.ins.iter().map(|t| narrowed_tensor_to(t, storage)).collect();
             let is_half = |t: &Tensor| t.dtype() == storage;
             let wide: Vec<Tensor> =
@@ -184,8 +186,9 @@ fn storage_types_pass_gradients_back() {
                 failures.push(format!("reaches {:?} in {storage}, {:?} in f64", got.reached, want.reached));
             }
             for (g, w) in eval(&got.gradient, &narrow)?.iter().zip(eval(&want.gradient, &wide)?) {
-                let error = relative_l2(&g.to_f64(), &w.to_f64());
-                if g.dtype() != narrow[sample.wrt[0]].dtype() || error > most {
+                // Below 1 what cancels has the errors of its terms.
+                let error = relative_l2_above(&g.to_f64(), &w.to_f64(), 1.0);
+                if g.dtype() != storage || error > most {
                     failures.push(format!("{g:?} in {storage} is not {w:?} ({error})"));
                 }
             }
