@@ -72,9 +72,9 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
     let loss = named(&mut b, LOSS, |b| spec.loss.build(b, (&spec.function, function), &forward.outputs))?;
 
     let mut trained = module.clone();
-    // A rate is arithmetic, which a storage type has none for.
+    // A rate is computed with. A loss of no float type is refused where its gradient is taken.
     let dtype = b.ty(loss).dtype;
-    let dtype = if dtype.is_half() { DType::F32 } else { dtype };
+    let dtype = if dtype.is_compute_float() { dtype } else { DType::F32 };
     trained.state.extend(spec.update.state(&params, dtype)?);
     if spec.accumulate.is_some() {
         trained.state.extend(accumulate::state(&params));
