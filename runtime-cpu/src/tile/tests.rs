@@ -250,7 +250,10 @@ fn casts_follow_the_reference() {
             let bits: Vec<u16> = (0..=u16::MAX).collect();
             source = Tensor::from_bytes(from, &[bits.len()], bytemuck::cast_slice(&bits)).unwrap();
         } else if from == DType::F64 || from.is_int() && from.size() == 8 {
-            source = beside_middles(from);
+            let (any, beside) = (source, beside_middles(from));
+            source = Tensor::from_fn(from, &[any.len() + beside.len()], |i| {
+                if i < any.len() { any.get(i) } else { beside.get(i - any.len()) }
+            });
         } else if from == DType::F32 {
             let around = |i: usize| (i as f64 - 3000.0) * 2f64.powi(-26) + f64::from((i % 2) as u8);
             source = Tensor::from_fn(from, &[8000], |i| {
