@@ -79,8 +79,7 @@ fn member(o: &mut ObjectWriter<'_>, name: &str, t: &Tensor) {
         return o.array(name, Layout::Inline, |a| rows(a, t, t.shape(), &mut 0));
     }
     match (t.dtype(), t.get(0)) {
-        (DType::F64, v) => o.f64(name, v.as_f64()),
-        (DType::F32 | DType::F16 | DType::Bf16, v) => o.f32(name, v.as_f64() as f32),
+        (dtype, v) if dtype.is_float() => o.float(name, v.as_f64(), dtype),
         (DType::Bool, v) => o.bool(name, v.as_bool()),
         (DType::U64, v) => o.u64(name, v.as_int() as u64),
         (_, v) => o.i64(name, v.as_int() as i64),
@@ -96,8 +95,7 @@ fn rows(a: &mut ArrayWriter<'_>, t: &Tensor, shape: &[usize], at: &mut usize) {
             continue;
         }
         match (t.dtype(), t.get(*at)) {
-            (DType::F64, v) => a.f64(v.as_f64()),
-            (DType::F32 | DType::F16 | DType::Bf16, v) => a.f32(v.as_f64() as f32),
+            (dtype, v) if dtype.is_float() => a.float(v.as_f64(), dtype),
             (DType::Bool, v) => a.bool(v.as_bool()),
             (DType::U64, v) => a.u64(v.as_int() as u64),
             (_, v) => a.i64(v.as_int() as i64),

@@ -36,6 +36,11 @@ impl Builder {
         &mut self.graph.infer.bounds
     }
 
+    /// What is known and required of dims.
+    pub(crate) fn infer_mut(&mut self) -> &mut Infer {
+        &mut self.graph.infer
+    }
+
     /// Origins given to the nodes that follow.
     pub fn set_origins(&mut self, origins: Origins) {
         self.current = origins;

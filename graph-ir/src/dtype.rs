@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The type of a tensor's elements.
 ///
-/// `F16` and `Bf16` are storage types: only casts, movement, gather, dot and convolutions take
-/// them.
+/// `F16` and `Bf16` are storage types: what moves elements, products and convolutions take them as they are, all
+/// other operations compute on the f32 that they equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum DType {
@@ -84,6 +84,23 @@ impl DType {
     /// f64 or f32: the types that arithmetic is done in.
     pub fn is_compute_float(self) -> bool {
         matches!(self, DType::F64 | DType::F32)
+    }
+
+    /// f16 or bf16.
+    pub fn is_half(self) -> bool {
+        matches!(self, DType::F16 | DType::Bf16)
+    }
+
+    /// The largest count or coordinate that the type has a number for, finite and, of integers, exact; `None` where no
+    /// size is larger.
+    pub fn largest_count(self) -> Option<i64> {
+        match self {
+            // The largest integer that is not rounded to infinity.
+            DType::F16 => Some(65519),
+            DType::Bool => Some(1),
+            t if t.is_int() => i64::try_from(t.int_range().1).ok(),
+            _ => None,
+        }
     }
 
     /// A signed or unsigned integer.

@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::ValueId;
 use crate::ops::{Op, ReduceKind};
-use crate::scalar::ScalarFn;
+use crate::scalar::{Number, ScalarFn};
 use crate::types::TensorType;
 
 /// Where expressions are built. The first error is kept and given by [`Scope::finish`]; what follows
@@ -141,19 +141,20 @@ impl<'s> Expr<'s> {
         outs.into_iter().map(|id| Expr { id, ..self }).collect()
     }
 
-    /// A constant of this value's type and dims.
-    pub fn literal(self, value: f64) -> Expr<'s> {
+    /// A constant of this value's type and dims; a number that does not fit the type is the scope's error.
+    pub fn literal(self, value: impl Into<Number>) -> Expr<'s> {
+        let value: Number = value.into();
         self.with(|b| b.full_like(self.id, value))
     }
 
     /// Zeros of this value's type and dims.
     pub fn zero_like(self) -> Expr<'s> {
-        self.literal(0.0)
+        self.literal(0)
     }
 
     /// Ones of this value's type and dims.
     pub fn one_like(self) -> Expr<'s> {
-        self.literal(1.0)
+        self.literal(1)
     }
 
     /// `self ? a : b` for a boolean value.

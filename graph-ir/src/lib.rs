@@ -39,6 +39,6 @@ pub use graph::{Graph, Node, NodeId, ValueId};
 pub use module::{Function, Module, StateDecl, StateRole};
 pub use ops::Op;
 pub use origin::Origins;
-pub use scalar::{Scalar, ScalarFn};
+pub use scalar::{Number, Scalar, ScalarFn};
 pub use tensor::{Element, Tensor};
 pub use types::TensorType;

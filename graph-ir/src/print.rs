@@ -106,6 +106,7 @@ fn attr_text(value: &AttrValue) -> Option<String> {
         AttrValue::Bool(v) => v.to_string(),
         AttrValue::Int(v) => v.to_string(),
         AttrValue::Real(v) => format!("{v:?}"),
+        AttrValue::Number(v) => v.to_string(),
         AttrValue::Text(v) => v.clone(),
         AttrValue::Ints(all) => join(all.iter().map(ToString::to_string).collect()),
         AttrValue::Dims(all) => join(all.iter().map(ToString::to_string).collect()),

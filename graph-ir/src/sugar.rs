@@ -113,24 +113,46 @@ impl Builder {
         self.reshape(z, &dims)
     }
 
-    /// Number of elements along axes, as a rank-0 value.
-    pub fn count(&mut self, x: ValueId, axes: &[usize]) -> Result<ValueId> {
-        let ty = self.ty(x).clone();
-        let dims: Vec<Dim> = axes.iter().filter_map(|a| ty.dims.get(*a).cloned()).collect();
+    /// Product of sizes as a rank-0 value. Its type is named, because a number of elements often does not fit the type of
+    /// what is counted.
+    ///
+    /// # Errors
+    /// A product that does not fit the type. Of symbols that is found when they are bound.
+    pub fn count(&mut self, dims: &[Dim], dtype: DType) -> Result<ValueId> {
         let sizes: Option<Vec<i64>> = dims.iter().map(Dim::as_const).collect();
         if let Some(sizes) = sizes {
-            return self.scalar(ty.dtype, sizes.iter().map(|s| *s as f64).product());
+            return self.scalar(dtype, sizes.iter().fold(1i128, |n, s| n.saturating_mul((*s).into())));
         }
-        let one = self.scalar(ty.dtype, 1.0)?;
-        let ones = self.broadcast(one, &dims, &[])?;
-        let all: Vec<usize> = (0..dims.len()).collect();
-        self.sum(ones, &all)
+        if dtype.largest_count().is_some() {
+            self.infer_mut().fits(&Dim::product_of(dims)?, dtype, "a number of elements")?;
+        }
+        let one = self.scalar(dtype, 1)?;
+        let ones = self.broadcast(one, dims, &[])?;
+        let axes: Vec<usize> = (0..dims.len()).collect();
+        self.sum(ones, &axes)
     }
 
-    /// Arithmetic mean over axes, which vanish; NaN over nothing.
+    /// [`Builder::count`] of the elements of a float value along axes, in its type.
+    pub fn count_along(&mut self, x: ValueId, axes: &[usize]) -> Result<ValueId> {
+        let ty = self.ty(x).clone();
+        let dims: Vec<Dim> = axes.iter().filter_map(|a| ty.dims.get(*a).cloned()).collect();
+        self.count(&dims, ty.dtype)
+    }
+
+    /// Integers in a type that counts: those of 8 and 16 bits as i32, which holds all of them. Sizes, coordinates and
+    /// numbers of classes are compared with them there.
+    pub fn counting(&mut self, x: ValueId) -> Result<ValueId> {
+        let narrow = self.ty(x).dtype.is_int() && self.ty(x).dtype.size() < 4;
+        if narrow { self.cast(x, DType::I32) } else { Ok(x) }
+    }
+
+    /// Arithmetic mean over axes, which vanish; NaN over nothing. Of f16 and bf16 it is computed in f32.
     pub fn mean(&mut self, x: ValueId, axes: &[usize]) -> Result<ValueId> {
+        let dtype = self.ty(x).dtype;
+        let x = if dtype.is_half() { self.cast(x, DType::F32)? } else { x };
         let sum = self.sum(x, axes)?;
-        let n = self.count(x, axes)?;
-        self.map(ScalarFn::Div, &[sum, n])
+        let n = self.count_along(x, axes)?;
+        let mean = self.map(ScalarFn::Div, &[sum, n])?;
+        self.cast(mean, dtype)
     }
 }

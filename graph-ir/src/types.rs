@@ -117,6 +117,13 @@ impl Infer {
         Ok(self.requires.require_at_least(d, least, why, &self.bounds)?)
     }
 
+    /// Demands that an element type has a number for a count or a coordinate, now or at binding.
+    pub fn fits(&mut self, count: &Dim, dtype: DType, what: &str) -> Result<()> {
+        let Some(most) = dtype.largest_count() else { return Ok(()) };
+        let why = format!("{what}, which must fit {dtype}");
+        Ok(self.requires.require_at_most(count, most, &why, &self.bounds)?)
+    }
+
     /// Demands equality of two lists of dims.
     pub fn same(&mut self, a: &[Dim], b: &[Dim], why: &str) -> Result<()> {
         if a.len() != b.len() {

@@ -1,4 +1,4 @@
-//! Expansion: composites become primitives, in loops' bodies too.
+//! Expansion: composites become primitives, in loops' bodies too, and arithmetic on f16 and bf16 becomes that on f32.
 
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, ValueId};
@@ -12,13 +12,14 @@ pub fn expand(graph: &Graph) -> Result<Graph> {
 }
 
 fn emit(b: &mut Builder, op: &Op, ins: &[ValueId]) -> Result<Vec<ValueId>> {
+    let whole = op.is_composite() || op.widens(ins.iter().map(|v| b.ty(*v).dtype));
     match op {
         Op::StopGradient(_) => Ok(ins.to_vec()),
         Op::Check(_) => {
             let condition = same_shape_or_scalar(b, ins[0], ins[1])?;
             b.op(op.clone(), &[ins[0], condition])
         }
-        op if !op.is_composite() => b.op(op.map_bodies(&mut expand)?, ins),
+        op if !whole => b.op(op.map_bodies(&mut expand)?, ins),
         op => {
             // The definition is written apart, so that the composites in it are expanded as well.
             let mut inner = Builder::with_infer(b.graph().infer().clone());

@@ -66,7 +66,8 @@ fn chains(graph: &Graph) -> Vec<Option<Chain>> {
     }
     for (id, node) in graph.nodes() {
         let Op::Conv(conv) = &node.op else { continue };
-        if !stable[node.ins[1].index()] {
+        // Filters of a storage type would be scaled and rounded once more, where the results are scaled in f32.
+        if !stable[node.ins[1].index()] || !graph.ty(node.ins[1]).dtype.is_compute_float() {
             continue;
         }
         let channel = conv.layout.channel_axis(graph.ty(node.out(0)).rank());

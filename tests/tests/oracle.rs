@@ -78,3 +78,19 @@ fn convolutions_and_pools_and_their_gradients() {
 fn recurrent_networks_attention_and_normalization_and_their_gradients() {
     on_every_device("sequences.json", 100, 1e-11, [1e-5, 1e-5]);
 }
+
+/// Casts between all types, integers that wrap, edge values, and labels of every type: what one node gives is what the
+/// file says, but for the units that its function may be off.
+#[test]
+fn element_types_and_their_edges() {
+    let vectors = listed::load("element_types.json", DType::F64).expect("the file is sound");
+    assert!(vectors.len() >= 700, "{} cases", vectors.len());
+    let cpu = Cpu { threads: 2, options: Options::default() };
+    let devices: [&dyn Device; 3] = [&Reference, &ReferenceProgram::default(), &cpu];
+    let mut failures = Vec::new();
+    for device in devices {
+        let run = |v| case::far(v, device).unwrap_or_else(|e| vec![e.to_string()]);
+        failures.extend(vectors.iter().flat_map(run).map(|f| format!("{}: {f}", device.name())));
+    }
+    report(&failures);
+}

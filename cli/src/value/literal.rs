@@ -55,11 +55,8 @@ fn scalar(node: &Node, dtype: DType) -> Result<Scalar, String> {
         return node.as_bool().map(Scalar::B).ok_or_else(refused);
     }
     if dtype.is_float() {
-        let read = if dtype == DType::F32 { node.as_f32().map(|r| r.map(f64::from)) } else { node.as_f64() };
-        let value = read.ok_or_else(refused)?.map_err(|e| e.to_string())?;
-        let rounded = Scalar::F(value).cast(dtype);
-        let overflows = value.is_finite() && !rounded.as_f64().is_finite();
-        return if overflows { Err(format!("{value:?} does not fit {dtype}")) } else { Ok(rounded) };
+        let read = node.as_float(dtype).ok_or_else(refused)?;
+        return read.map(Scalar::F).map_err(|e| e.to_string());
     }
     let number = node.as_number().ok_or_else(refused)?;
     let value = match dtype {

@@ -61,7 +61,7 @@ fn windows_of_pools_are_checked() {
         pool(x, r#""kernel": [2, 2], "pads_hi": [0, 3]"#, "the padding of a pool is smaller than its window");
         pool(x, r#""kernel": [2, 6]"#, "the window spans 6 (kernel 6, dilation 1), but spatial dim 1 has 5");
         pool("f32[1,4,0,5]", r#""kernel": [1, 1], "ceil": true"#, "spatial dim 0 has 0 elements");
-        pool("i32[1,4,5,5]", r#""kernel": [2, 2]"#, "takes f32 or f64");
+        pool("i32[1,4,5,5]", r#""kernel": [2, 2]"#, "takes floats");
     }
     let dilated = r#""kernel": [2, 2], "dilations": [1, 5]"#;
     refused(&folder, "f32[1,4,5,5]", None, "max_pool", dilated, "the window spans 6 (kernel 2, dilation 5)");

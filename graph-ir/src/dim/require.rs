@@ -21,6 +21,8 @@ pub enum Requirement {
     Divisible(Dim, i64),
     /// The dimension is at least the number.
     AtLeast(Dim, i64),
+    /// The dimension is at most the number.
+    AtMost(Dim, i64),
 }
 
 impl fmt::Display for Requirement {
@@ -29,6 +31,7 @@ impl fmt::Display for Requirement {
             Self::Equal(a, b) => write!(f, "{a} = {b}"),
             Self::Divisible(dim, divisor) => write!(f, "{dim} divisible by {divisor}"),
             Self::AtLeast(dim, least) => write!(f, "{dim} >= {least}"),
+            Self::AtMost(dim, most) => write!(f, "{dim} <= {most}"),
         }
     }
 }
@@ -41,6 +44,7 @@ impl Requirement {
             Self::Equal(a, b) => proves_eq(a, b, bounds),
             Self::Divisible(dim, divisor) => proves_divisible(dim, *divisor),
             Self::AtLeast(dim, least) => proves_le(&Dim::constant(*least), dim, bounds),
+            Self::AtMost(dim, most) => proves_le(dim, &Dim::constant(*most), bounds),
         }
     }
 
@@ -66,6 +70,11 @@ impl Requirement {
                 let numbers = format!("{value} is below {least}");
                 (value >= *least, numbers, binding.given([dim]))
             }
+            Self::AtMost(dim, most) => {
+                let value = dim.bind(binding)?;
+                let numbers = format!("{value} is above {most}");
+                (value <= *most, numbers, binding.given([dim]))
+            }
         };
         if holds {
             return Ok(());
@@ -78,6 +87,7 @@ impl Requirement {
             Self::Equal(a, b) => Self::Equal(a.substitute(replacements)?, b.substitute(replacements)?),
             Self::Divisible(dim, divisor) => Self::Divisible(dim.substitute(replacements)?, *divisor),
             Self::AtLeast(dim, least) => Self::AtLeast(dim.substitute(replacements)?, *least),
+            Self::AtMost(dim, most) => Self::AtMost(dim.substitute(replacements)?, *most),
         })
     }
 }
@@ -135,6 +145,20 @@ impl Requires {
         bounds: &Bounds,
     ) -> Result<(), DimError> {
         self.require(Requirement::AtLeast(dim.clone(), least), why, bounds)
+    }
+
+    /// Requires `dim <= most`.
+    ///
+    /// # Errors
+    /// [`DimError::Impossible`] when it is proved to be above.
+    pub fn require_at_most(
+        &mut self,
+        dim: &Dim,
+        most: i64,
+        why: &str,
+        bounds: &Bounds,
+    ) -> Result<(), DimError> {
+        self.require(Requirement::AtMost(dim.clone(), most), why, bounds)
     }
 
     /// Records a requirement unless it is proved.

@@ -6,6 +6,7 @@ use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::scalar::Number;
 use crate::tensor::Tensor;
 
 /// A neutral attribute value; the file format maps it to and from JSON.
@@ -17,6 +18,8 @@ pub enum AttrValue {
     Int(i64),
     /// A number.
     Real(f64),
+    /// A number for an element type that the operation knows.
+    Number(Number),
     /// A name of a fixed set, or free text.
     Text(String),
     /// Integers.
@@ -40,6 +43,8 @@ pub enum AttrKind {
     Index,
     /// A number.
     Real,
+    /// A number, integers exactly.
+    Number,
     /// Free text.
     Text,
     /// One of these names.
@@ -116,6 +121,7 @@ macro_rules! field {
 field!(bool, AttrKind::Bool, |s| AttrValue::Bool(*s), AttrValue::Bool(v) => Some(v));
 field!(usize, AttrKind::Index, |s| AttrValue::Int(*s as i64), AttrValue::Int(v) => usize::try_from(v).ok());
 field!(Real, AttrKind::Real, |s| AttrValue::Real(s.0), AttrValue::Real(v) => Some(Real(v)));
+field!(Number, AttrKind::Number, |s| AttrValue::Number(*s), AttrValue::Number(v) => Some(v));
 field!(String, AttrKind::Text, |s| AttrValue::Text(s.clone()), AttrValue::Text(v) => Some(v));
 field!(DType, AttrKind::DType, |s| AttrValue::Text(s.name().into()), AttrValue::Text(v) => DType::parse(&v));
 field!(Vec<usize>, AttrKind::Indices, |s| AttrValue::Ints(s.iter().map(|v| *v as i64).collect()),
@@ -156,7 +162,7 @@ pub fn describe(kind: AttrKind) -> String {
     match kind {
         AttrKind::Bool => "true or false".into(),
         AttrKind::Index => "a non-negative integer".into(),
-        AttrKind::Real => "a number".into(),
+        AttrKind::Real | AttrKind::Number => "a number".into(),
         AttrKind::Text => "text".into(),
         AttrKind::OneOf(names) => format!("one of {}", names.join(", ")),
         AttrKind::DType => "an element type such as f32".into(),

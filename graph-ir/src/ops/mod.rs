@@ -2,6 +2,7 @@
 
 pub mod attr;
 mod composite;
+mod half;
 mod primitive;
 mod set;
 mod vjp;
@@ -45,6 +46,13 @@ pub trait OpDef: attr::Attrs + Sized + Clone {
     /// Number of operands of this instance.
     fn arity(&self) -> RangeInclusive<usize> {
         Self::ARITY
+    }
+
+    /// Whether f16 and bf16 operands are taken as they are: by what moves elements, by products, which are summed in f32,
+    /// and by what has a body of types of its own. All else computes on the f32 that they equal, and is never asked with
+    /// other floats than f32 and f64.
+    fn takes_halves(&self) -> bool {
+        false
     }
 
     /// Types of the results; the verifier is this function.
@@ -104,7 +112,7 @@ pub struct Sample {
 impl Sample {
     /// A sample whose float operands are all differentiable.
     pub fn new(op: impl Into<Op>, ins: Vec<Tensor>) -> Sample {
-        let wrt = (0..ins.len()).filter(|i| ins[*i].dtype().is_compute_float()).collect();
+        let wrt = (0..ins.len()).filter(|i| ins[*i].dtype().is_float()).collect();
         Sample { op: op.into(), ins, wrt }
     }
 

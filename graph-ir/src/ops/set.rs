@@ -4,9 +4,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::attr::{AttrKind, AttrSpec, AttrValue, Attrs};
+use super::half;
 use super::*;
-use crate::error::Result;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::scalar::Number;
 
 /// What the list knows of an operation without an instance of it.
 #[derive(Clone, Copy)]
@@ -75,18 +78,20 @@ macro_rules! op_set {
                 }
             }
 
-            /// See [`OpDef::infer`].
-            pub fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
+            /// See [`OpDef::takes_halves`].
+            pub fn takes_halves(&self) -> bool {
+                match self { $( Op::$p(op) => op.takes_halves(), )* $( Op::$c(op) => op.takes_halves(), )* }
+            }
+
+            fn own_infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
                 match self { $( Op::$p(op) => op.infer(ins, cx), )* $( Op::$c(op) => op.infer(ins, cx), )* }
             }
 
-            /// See [`OpDef::eval`].
-            pub fn eval(&self, ins: &[&Tensor], outs: &[TensorType]) -> Result<Vec<Tensor>> {
+            fn own_eval(&self, ins: &[&Tensor], outs: &[TensorType]) -> Result<Vec<Tensor>> {
                 match self { $( Op::$p(op) => op.eval(ins, outs), )* $( Op::$c(op) => op.eval(ins, outs), )* }
             }
 
-            /// See [`OpDef::vjp`].
-            pub fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
+            fn own_vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
                 match self { $( Op::$p(op) => op.vjp(cx), )* $( Op::$c(op) => op.vjp(cx), )* }
             }
 
@@ -110,8 +115,7 @@ macro_rules! op_set {
                 })
             }
 
-            /// See [`OpDef::expand`].
-            pub fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
+            fn own_expansion(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
                 match self { $( Op::$p(op) => op.expand(b, ins), )* $( Op::$c(op) => op.expand(b, ins), )* }
             }
 
@@ -159,6 +163,70 @@ op_set! {
 }
 
 impl Op {
+    /// Whether operands of these types are computed on in f32: then [`Op::expand`] says how.
+    pub fn widens(&self, operands: impl Iterator<Item = DType> + Clone) -> bool {
+        matches!(half::storage(self, operands), Ok(Some(_)))
+    }
+
+    /// See [`OpDef::infer`].
+    pub fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
+        let storage = half::storage(self, ins.iter().map(|t| t.dtype))?;
+        let outs = match storage {
+            Some(half) => self.own_infer(&half::widened(ins, half), cx)?,
+            None => self.own_infer(ins, cx)?,
+        };
+        self.check_numbers(&outs)?;
+        Ok(if let Some(half) = storage { half::narrowed(outs, half) } else { outs })
+    }
+
+    /// Checks that numbers among the attributes fit the type that is computed in, as they will where they become
+    /// constants.
+    fn check_numbers(&self, outs: &[TensorType]) -> Result<()> {
+        if self.specs().iter().all(|s| s.kind != AttrKind::Real) {
+            return Ok(());
+        }
+        let Some(float) = outs.iter().map(|t| t.dtype).find(|t| t.is_float()) else { return Ok(()) };
+        for (name, value) in self.attrs() {
+            if let AttrValue::Real(v) = value {
+                Number::from(v)
+                    .of(float)
+                    .map_err(|e| Error::new(format!("attribute `{name}`: {}", e.message)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`OpDef::eval`].
+    pub fn eval(&self, ins: &[&Tensor], outs: &[TensorType]) -> Result<Vec<Tensor>> {
+        let Some(half) = half::storage(self, ins.iter().map(|t| t.dtype()))? else {
+            return self.own_eval(ins, outs);
+        };
+        let wide = half::widened_tensors(ins, half);
+        let wide: Vec<&Tensor> = wide.iter().map(AsRef::as_ref).collect();
+        let results = self.own_eval(&wide, &half::widened(outs, half))?;
+        Ok(results
+            .into_iter()
+            .zip(outs)
+            .map(|(t, ty)| if t.dtype() == ty.dtype { t } else { t.cast(ty.dtype) })
+            .collect())
+    }
+
+    /// See [`OpDef::vjp`].
+    pub fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
+        match half::storage(self, cx.ins.iter().map(|v| cx.b.ty(*v).dtype))? {
+            Some(_) => Ok(Vjp::Expand),
+            None => self.own_vjp(cx),
+        }
+    }
+
+    /// See [`OpDef::expand`]. An operation on f16 or bf16 that computes in f32 is casts around one on f32.
+    pub fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
+        match half::storage(self, ins.iter().map(|v| b.ty(*v).dtype))? {
+            Some(half) => half::expand(self, b, ins, half).map(Some),
+            None => self.own_expansion(b, ins),
+        }
+    }
+
     /// Whether an attribute is another function: a loop's body, a branch, what is called.
     pub fn has_bodies(&self) -> bool {
         self.specs().iter().any(|s| s.kind == AttrKind::Body)

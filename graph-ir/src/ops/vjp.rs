@@ -5,7 +5,7 @@ use crate::builder::Builder;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::ValueId;
-use crate::scalar::Scalar;
+use crate::scalar::Number;
 use crate::tensor::Tensor;
 
 /// Why an operation has no gradient: one sentence, shown with the node.
@@ -70,12 +70,20 @@ impl VjpCx<'_> {
 
 impl Builder {
     /// A rank-0 constant.
-    pub fn scalar(&mut self, dtype: DType, value: f64) -> Result<ValueId> {
-        self.constant(Tensor::scalar(dtype, Scalar::F(value)))
+    ///
+    /// # Errors
+    /// A number that does not fit the type.
+    pub fn scalar(&mut self, dtype: DType, value: impl Into<Number>) -> Result<ValueId> {
+        let value: Number = value.into();
+        let value = value.of(dtype)?;
+        self.constant(Tensor::scalar(dtype, value))
     }
 
     /// A constant of a value's type and dims.
-    pub fn full_like(&mut self, v: ValueId, value: f64) -> Result<ValueId> {
+    ///
+    /// # Errors
+    /// A number that does not fit the type.
+    pub fn full_like(&mut self, v: ValueId, value: impl Into<Number>) -> Result<ValueId> {
         let ty = self.ty(v).clone();
         let s = self.scalar(ty.dtype, value)?;
         self.broadcast(s, &ty.dims, &[])
@@ -83,6 +91,6 @@ impl Builder {
 
     /// Zeros of a value's type and dims.
     pub fn zeros_like(&mut self, v: ValueId) -> Result<ValueId> {
-        self.full_like(v, 0.0)
+        self.full_like(v, 0)
     }
 }

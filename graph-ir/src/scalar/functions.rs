@@ -107,12 +107,12 @@ impl ScalarFn {
             ));
         }
         let (ok, takes) = match def.class {
-            Class::Float => (first.is_compute_float(), "f32 or f64"),
-            Class::Arith => (first.is_compute_float() || first.is_int(), "f32, f64 or an integer type"),
+            Class::Float => (first.is_compute_float(), "floats"),
+            Class::Arith => (first.is_compute_float() || first.is_int(), "floats or an integer type"),
             Class::Bits => (first.is_int() || first == DType::Bool, "an integer type or bool"),
             Class::Int => (first.is_int(), "an integer type"),
             Class::Compare => {
-                (!first.is_float() || first.is_compute_float(), "f32, f64, an integer type or bool")
+                (!first.is_float() || first.is_compute_float(), "floats, an integer type or bool")
             }
             Class::Select => (args[0] == DType::Bool, "bool as its first operand"),
         };

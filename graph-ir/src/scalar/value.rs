@@ -2,8 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use half::{bf16, f16};
-
+use super::narrow;
 use crate::dtype::DType;
 
 /// An element value: floats in f64, integers in i128 (which holds i64 and u64), booleans.
@@ -81,12 +80,13 @@ impl Scalar {
         Scalar::F(1.0).cast(dtype)
     }
 
-    /// Conversion with the rules of the `cast` operation: floats round to nearest even, float to
-    /// integer truncates and saturates with NaN to 0, integer to integer wraps, anything to
+    /// Conversion with the rules of the `cast` operation: what becomes a float is rounded once, to nearest
+    /// even; float to integer truncates and saturates with NaN to 0, integer to integer wraps, anything to
     /// boolean asks whether it differs from zero.
     pub fn cast(self, to: DType) -> Scalar {
         match (self, to) {
             (v, DType::Bool) => Scalar::B(v.as_bool()),
+            (Scalar::I(v), t) if t.is_float() => Scalar::F(narrow::round_int(v, t)),
             (v, t) if t.is_float() => Scalar::F(v.as_f64()).round_to(t),
             (Scalar::F(v), t) => {
                 let (lo, hi) = t.int_range();
@@ -99,12 +99,7 @@ impl Scalar {
     /// Rounds (floats) or wraps (integers) to the precision of `dtype`, of the same kind.
     pub fn round_to(self, dtype: DType) -> Scalar {
         match self {
-            Scalar::F(v) => Scalar::F(match dtype {
-                DType::F32 => f64::from(v as f32),
-                DType::F16 => f16::from_f64(v).to_f64(),
-                DType::Bf16 => bf16::from_f64(v).to_f64(),
-                _ => v,
-            }),
+            Scalar::F(v) => Scalar::F(narrow::round(v, dtype)),
             Scalar::I(v) => {
                 let bits = dtype.bits();
                 let low = v & ((1i128 << bits) - 1);

@@ -3,7 +3,7 @@
 use super::data;
 use super::diagnostic::shown;
 use super::encode::INLINE_ELEMENTS;
-use super::json::{Node as Json, Value};
+use super::json::{self, Node as Json, Value};
 use super::linker::Linker;
 use super::v1::{self, Source, Text};
 use crate::dim::Dim;
@@ -184,6 +184,12 @@ fn plain(kind: AttrKind, node: &Json) -> std::result::Result<AttrValue, Wrong> {
             Some(Ok(v)) => AttrValue::Real(v),
             Some(Err(e)) => return Err(wrong(node, e.to_string())),
             None => return Err(kind_of()),
+        },
+        AttrKind::Number => match (node.as_number().and_then(json::Number::as_large_int), node.as_f64()) {
+            (Some(v), _) => AttrValue::Number(v.into()),
+            (None, Some(Ok(v))) => AttrValue::Number(v.into()),
+            (None, Some(Err(e))) => return Err(wrong(node, e.to_string())),
+            (None, None) => return Err(kind_of()),
         },
         AttrKind::Text => AttrValue::Text(node.as_str().ok_or_else(kind_of)?.into()),
         AttrKind::OneOf(names) => {

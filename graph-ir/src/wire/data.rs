@@ -85,15 +85,9 @@ pub(super) fn element(node: &Json, dtype: DType) -> Result<Scalar, String> {
             .ok_or_else(|| format!("{} where bool takes true or false", node.value.kind()));
     }
     if dtype.is_float() {
-        let read = if dtype == DType::F32 { node.as_f32().map(|r| r.map(f64::from)) } else { node.as_f64() };
         let wrong =
             || format!("{} where {dtype} takes a number, \"nan\", \"inf\" or \"-inf\"", node.value.kind());
-        let exact = read.ok_or_else(wrong)?.map_err(typed)?;
-        let value = Scalar::F(exact).cast(dtype);
-        if exact.is_finite() && !value.as_f64().is_finite() {
-            return Err(format!("{exact:?} does not fit {dtype}"));
-        }
-        return Ok(value);
+        return Ok(Scalar::F(node.as_float(dtype).ok_or_else(wrong)?.map_err(typed)?));
     }
     let number =
         node.as_number().ok_or_else(|| format!("{} where {dtype} takes an integer", node.value.kind()))?;
@@ -112,9 +106,7 @@ pub(super) fn element(node: &Json, dtype: DType) -> Result<Scalar, String> {
 pub(super) fn write(w: &mut ArrayWriter<'_>, tensor: &Tensor) {
     for i in 0..tensor.len() {
         match (tensor.dtype(), tensor.get(i)) {
-            (DType::F64, v) => w.f64(v.as_f64()),
-            // The narrow floats are f32 values, so the shortest f32 text is exact for them too.
-            (DType::F32 | DType::F16 | DType::Bf16, v) => w.f32(v.as_f64() as f32),
+            (dtype, v) if dtype.is_float() => w.float(v.as_f64(), dtype),
             (DType::Bool, v) => w.bool(v.as_bool()),
             (DType::U64, v) => w.u64(v.as_int() as u64),
             (_, v) => w.i64(v.as_int() as i64),

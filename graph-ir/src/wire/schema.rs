@@ -207,7 +207,7 @@ fn attribute(w: &mut ObjectWriter<'_>, kind: AttrKind) {
     match kind {
         AttrKind::Bool => w.string("type", "boolean"),
         AttrKind::Index => natural(w),
-        AttrKind::Real => w.array("anyOf", INLINE, |w| {
+        AttrKind::Real | AttrKind::Number => w.array("anyOf", INLINE, |w| {
             w.object(INLINE, |w| w.string("type", "number"));
             w.object(INLINE, |w| {
                 w.array("enum", INLINE, |w| ["nan", "inf", "-inf"].iter().for_each(|v| w.string(v)))
@@ -298,11 +298,11 @@ fn write_reference(out: &mut String) -> std::fmt::Result {
     for f in ScalarFn::ALL {
         let def = f.def();
         let types = match def.class {
-            Class::Float => "f32, f64",
-            Class::Arith => "f32, f64, integers",
+            Class::Float => "floats",
+            Class::Arith => "floats, integers",
             Class::Bits => "integers, bool",
             Class::Int => "integers",
-            Class::Compare => "f32, f64, integers, bool; gives bool",
+            Class::Compare => "floats, integers, bool; gives bool",
             Class::Select => "bool, then any type twice",
         };
         let formula = def.formula.replace('|', "\\|");

@@ -266,7 +266,7 @@ fn shapes_and_types() {
         (op("matmul", "\"x\", \"x\"", ""), "3 = 2 can never hold"),
         (op("matmul", "\"x\", \"n\"", ""), "f32[2,3] and i32[4,1]"),
         (op("add", "\"x\", \"n\"", ""), "one element type, but got f32 and i32"),
-        (op("exp", "\"n\"", ""), "exp takes f32 or f64, but got i32; add a cast"),
+        (op("exp", "\"n\"", ""), "exp takes floats, but got i32; add a cast"),
         (op("and", "\"x\", \"x\"", ""), "and takes an integer type or bool"),
         (op("transpose", "\"x\"", "\"perm\": [0, 0]"), "perm"),
         (op("transpose", "\"x\"", "\"perm\": [0]"), "perm"),
@@ -289,6 +289,18 @@ fn shapes_and_types() {
             "at most 16 are supported",
         ),
         (op("pad", "\"n\"", "\"lo\": [9223372036854775807], \"hi\": [0]"), "does not fit a 64-bit integer"),
+        (
+            op("pad", "\"n\"", "\"lo\": [1], \"hi\": [0], \"value\": 0.5"),
+            "0.5 is not an integer, as i32 needs",
+        ),
+        (
+            op("pad", "\"n\"", "\"lo\": [1], \"hi\": [0], \"value\": 2147483648"),
+            "2147483648 does not fit i32",
+        ),
+        (op("pad", "\"x\"", "\"lo\": [1, 0], \"hi\": [0, 0], \"value\": 1e39"), "1e39 does not fit f32"),
+        (op("leaky_relu", "\"x\"", "\"slope\": 1e39"), "attribute `slope`: 1e39 does not fit f32"),
+        (op("iota", "", "\"dtype\": \"u8\", \"dims\": [257], \"axis\": 0"), "256 <= 255 can never hold"),
+        (op("iota", "", "\"dtype\": \"f16\", \"dims\": [65521], \"axis\": 0"), "which must fit f16"),
         (op("pad", "\"n\"", "\"lo\": [1152921504606846976], \"hi\": [1152921504606846976]"), "overflows"),
     ] {
         node_refused(&node, part);

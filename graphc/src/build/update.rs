@@ -34,7 +34,7 @@ impl ModuleBuilder {
         let Some(first) = declared.first() else {
             return Err(Error::new("an update is of at least one parameter"));
         };
-        for decl in rule.state(&declared, first.ty.dtype) {
+        for decl in rule.state(&declared, first.ty.dtype)? {
             self.push_state(decl)?;
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! Residual networks of basic blocks (He et al., "Deep residual learning for image recognition", 2016).
 
-use graphc::build::ops::attr::Real;
 use graphc::build::ops::{AvgPool, Flatten, GlobalAvgPool, Layout, Linear, MaxPool, Pad};
 use graphc::build::{Dim, Expr, FunctionBuilder, ModuleBuilder, Result};
 
@@ -162,7 +161,6 @@ fn padded<'s>(f: &'s FunctionBuilder<'_>, x: Expr<'_>, layer: &NormalizedConvolu
     // A mean over windows of one element is a slice with steps.
     let picked = f.op(AvgPool { strides: vec![layer.stride; 2], ..AvgPool::new(&[1, 1]) }, &[x])?;
     let along_channels = |n: usize| [0, n, 0, 0].map(Dim::from).to_vec();
-    let op =
-        Pad { lo: along_channels(0), hi: along_channels(layer.outputs - layer.inputs), value: Real(0.0) };
+    let op = Pad { lo: along_channels(0), hi: along_channels(layer.outputs - layer.inputs), value: 0.into() };
     f.op(op, &[picked])
 }

@@ -53,7 +53,7 @@ pub fn hvp(
 /// whichever are fewer.
 ///
 /// # Errors
-/// Those of [`gradients`] and [`jvp`], and values that are not f32 or f64.
+/// Those of [`gradients`] and [`jvp`], and values that are no floats.
 pub fn jacobian(b: &mut Builder, of: ValueId, wrt: ValueId) -> Result<ValueId> {
     let of = if are_leaves(b, &[wrt]) { canonical_values(b, &[of])?[0] } else { of };
     let elements = |b: &Builder, v: ValueId| b.ty(v).shape().map(|s| s.iter().product::<usize>());
@@ -127,9 +127,9 @@ fn mapped_over_basis(
 ) -> Result<ValueId> {
     let ty = b.ty(basis).clone();
     for v in [of, wrt] {
-        if !b.ty(v).dtype.is_compute_float() {
+        if !b.ty(v).dtype.is_float() {
             let place = b.graph().describe(b.graph().value(v).node);
-            return Err(Error::new(format!("a derivative is of f32 or f64, but {place} is {}", b.ty(v))));
+            return Err(Error::new(format!("a derivative is of floats, but {place} is {}", b.ty(v))));
         }
     }
     // The function with the unit vector as one more input.

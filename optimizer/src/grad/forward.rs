@@ -57,7 +57,7 @@ fn batch_norm(
     let outs = b.op(BatchNorm { axis: op.axis, eps: op.eps }, &ins[..3])?;
     let (x, mean, var) = (ins[0], outs[1], outs[2]);
     let over: Vec<usize> = (0..b.ty(x).rank()).filter(|a| *a != op.axis).collect();
-    let n = b.count(x, &over)?;
+    let n = b.count_along(x, &over)?;
     let one = b.full_like(n, 1.0)?;
     // A batch of one element has no unbiased variance; its biased one, 0, is kept.
     let free = b.map(ScalarFn::Sub, &[n, one])?;

@@ -13,19 +13,19 @@ use super::replay::canonical_values;
 /// respect to inputs and state they are those of the loss in its canonical form.
 ///
 /// # Errors
-/// A loss that is not one number; a value of `wrt` that is not f32 or f64, that the loss does not
+/// A loss that is not one number; a value of `wrt` that is of no float type, that the loss does not
 /// depend on, or whose every path to the loss goes through a node without a gradient: that node and
 /// the reason.
 pub fn gradients(b: &mut Builder, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<ValueId>> {
     let ty = b.ty(loss);
-    if ty.rank() != 0 || !ty.dtype.is_compute_float() {
-        let problem = format!("a loss is one number of type f32 or f64, but {} is {ty}", describe(b, loss));
+    if ty.rank() != 0 || !ty.dtype.is_float() {
+        let problem = format!("a loss is one number of a float type, but {} is {ty}", describe(b, loss));
         return Err(Error::new(problem).help("reduce it, such as to its mean"));
     }
     for v in wrt {
-        if !b.ty(*v).dtype.is_compute_float() {
+        if !b.ty(*v).dtype.is_float() {
             fail!(
-                "there is no gradient with respect to {}: it is {}, not f32 or f64",
+                "there is no gradient with respect to {}: it is {}, which is no float type",
                 describe(b, *v),
                 b.ty(*v)
             );

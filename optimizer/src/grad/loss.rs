@@ -48,8 +48,8 @@ impl Loss {
             }
             Loss::Mse { output } => {
                 let ty = b.ty(value).clone();
-                if !ty.dtype.is_compute_float() {
-                    fail!("mse takes an output of type f32 or f64, but `{output}` is {ty}");
+                if !ty.dtype.is_float() {
+                    fail!("mse takes an output of a float type, but `{output}` is {ty}");
                 }
                 let target = target(b, ty)?;
                 b.op1(Mse { reduction: Reduction::Mean }, &[value, target])
@@ -84,9 +84,9 @@ fn target(b: &mut Builder, ty: TensorType) -> Result<ValueId> {
 /// that has underflowed is lost.
 fn logits(b: &Builder, value: ValueId, output: &str) -> Result<ValueId> {
     let ty = b.ty(value);
-    if !ty.dtype.is_compute_float() || ty.rank() == 0 {
+    if !ty.dtype.is_float() || ty.rank() == 0 {
         fail!(
-            "cross_entropy takes an output of type f32 or f64 with classes on its last axis, but `{output}` is {ty}"
+            "cross_entropy takes an output of a float type with classes on its last axis, but `{output}` is {ty}"
         );
     }
     let last = ty.rank() - 1;

@@ -23,6 +23,7 @@ mod tests;
 mod update;
 
 use graphc_ir::builder::Builder;
+use graphc_ir::dtype::DType;
 use graphc_ir::error::{Error, Result};
 use graphc_ir::fail;
 use graphc_ir::graph::ValueId;
@@ -71,7 +72,10 @@ pub fn add_training(module: &Module, spec: &TrainingSpec) -> Result<Module> {
     let loss = named(&mut b, LOSS, |b| spec.loss.build(b, (&spec.function, function), &forward.outputs))?;
 
     let mut trained = module.clone();
-    trained.state.extend(spec.update.state(&params, b.ty(loss).dtype));
+    // A rate is computed with. A loss of no float type is refused where its gradient is taken.
+    let dtype = b.ty(loss).dtype;
+    let dtype = if dtype.is_compute_float() { dtype } else { DType::F32 };
+    trained.state.extend(spec.update.state(&params, dtype)?);
     if spec.accumulate.is_some() {
         trained.state.extend(accumulate::state(&params));
     }
@@ -173,7 +177,7 @@ fn trained(module: &Module, function: &Function, spec: &TrainingSpec) -> Result<
         let state = &module.state[*i];
         if !state.ty.dtype.is_compute_float() {
             fail!(
-                "there is no gradient with respect to `{}`: it is {}, not f32 or f64",
+                "`{}` is {}, but what is trained is f32 or f64; keep it in f32 and cast it where it is used",
                 state.name,
                 state.ty
             );

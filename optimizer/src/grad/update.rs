@@ -10,7 +10,7 @@ use graphc_ir::expr::Scope;
 use graphc_ir::fail;
 use graphc_ir::graph::ValueId;
 use graphc_ir::module::{StateDecl, StateRole};
-use graphc_ir::scalar::Scalar;
+use graphc_ir::scalar::{Number, Scalar};
 use graphc_ir::tensor::Tensor;
 use graphc_ir::types::TensorType;
 
@@ -76,7 +76,10 @@ impl UpdateRule {
     /// The state that the update needs for these parameters, with the values of a training's beginning: [`LEARNING_RATE`]
     /// of role `buffer` and of type `dtype`, [`STEP`], i32, and the slots `<param>.<slot>`. A slot has no value where its
     /// shape is not known yet.
-    pub fn state(&self, params: &[&StateDecl], dtype: DType) -> Vec<StateDecl> {
+    ///
+    /// # Errors
+    /// A learning rate or a slot's first value that does not fit its type.
+    pub fn state(&self, params: &[&StateDecl], dtype: DType) -> Result<Vec<StateDecl>> {
         let number = |name: &str, role, value: Tensor| StateDecl {
             name: name.into(),
             role,
@@ -85,16 +88,18 @@ impl UpdateRule {
         };
         let mut state = Vec::new();
         if let Some(rate) = self.optimizer.learning_rate() {
-            let value = Tensor::scalar(dtype, Scalar::F(rate));
+            let value = Tensor::scalar(dtype, Number::from(rate).of(dtype)?);
             state.push(number(LEARNING_RATE, StateRole::Buffer, value));
         }
         if self.optimizer.counts_steps() || self.is_scheduled() {
             state.push(number(STEP, StateRole::Slot, Tensor::scalar(STEP_TYPE, Scalar::I(0))));
         }
         for param in params {
-            state.extend(self.optimizer.slots().iter().map(|slot| declare(param, slot)));
+            for slot in self.optimizer.slots() {
+                state.push(declare(param, &slot)?);
+            }
         }
-        state
+        Ok(state)
     }
 
     /// Appends the update of parameters, given by their place in `state` with their gradients; `state` has what
@@ -184,9 +189,10 @@ pub(super) fn slot_name(param: &str, slot: &Slot) -> String {
     format!("{param}.{}", slot.name)
 }
 
-fn declare(param: &StateDecl, slot: &Slot) -> StateDecl {
+fn declare(param: &StateDecl, slot: &Slot) -> Result<StateDecl> {
     let dtype = param.ty.dtype;
     let ty = if slot.scalar { TensorType::new(dtype, []) } else { param.ty.clone() };
-    let init = ty.shape().map(|shape| Arc::new(Tensor::full(dtype, &shape, Scalar::F(slot.init))));
-    StateDecl { name: slot_name(&param.name, slot), role: StateRole::Slot, ty, init }
+    let first = Number::from(slot.init).of(dtype)?;
+    let init = ty.shape().map(|shape| Arc::new(Tensor::full(dtype, &shape, first)));
+    Ok(StateDecl { name: slot_name(&param.name, slot), role: StateRole::Slot, ty, init })
 }

@@ -213,7 +213,7 @@ impl Lowering<'_> {
             }
             Op::Pad(op) => {
                 let inner = self.shape(node.ins[0]);
-                let fill = graphc_ir::Scalar::F(op.value.0).cast(self.graph.ty(node.out(0)).dtype);
+                let fill = op.value.of(self.graph.ty(node.out(0)).dtype)?;
                 let lo = constants(&op.lo);
                 if inner.contains(&0) {
                     // Nothing but border.

@@ -2,7 +2,7 @@
 
 use graphc_ir::ops::{Cast, Op, ReduceKind};
 use graphc_ir::scalar::ScalarFn::{self, Add, Div, Mul, Neg, Relu, Select, Sub};
-use graphc_ir::{DType, Dim, ValueId};
+use graphc_ir::{DType, Dim, Scalar, Tensor, ValueId};
 
 use super::pattern::{broadcast, example, is, literal, other_than, unary, with_number};
 use super::{Exactness, Outcome, Rule};
@@ -16,6 +16,11 @@ fn function(op: &Op) -> Option<ScalarFn> {
 
 fn keep(v: ValueId) -> Outcome {
     Outcome::Replace(vec![v])
+}
+
+/// One cast after the other.
+fn casts(types: &[DType]) -> graphc_ir::Result<graphc_ir::Graph> {
+    example(&[&[3]], |b, x| types.iter().try_fold(x[0], |v, to| b.op1(Cast { to: *to }, &[v])))
 }
 
 pub(super) static RULES: &[Rule] = &[
@@ -184,6 +189,25 @@ pub(super) static RULES: &[Rule] = &[
         counterexamples: &[|| example(&[&[3]], |b, x| b.op1(Cast { to: DType::F64 }, &[x[0]]))],
     },
     Rule {
+        // Between two operations on a storage type that both compute in f32.
+        name: "cast-back",
+        exactness: Exactness::Exact,
+        apply: |cx, node, ins| {
+            let Op::Cast(back) = &node.op else { return Ok(Outcome::No) };
+            let there = cx.b.graph().def(ins[0]);
+            let Op::Cast(wide) = &there.op else { return Ok(Outcome::No) };
+            let (x, wide) = (there.ins[0], wide.to);
+            let same = back.to.is_half() && cx.b.ty(x).dtype == back.to && wide.is_compute_float();
+            Ok(if same { keep(x) } else { Outcome::No })
+        },
+        examples: &[|| casts(&[DType::F16, DType::F32, DType::F16, DType::F64])],
+        counterexamples: &[
+            || casts(&[DType::F16, DType::F32, DType::Bf16]),
+            || casts(&[DType::F16, DType::Bf16, DType::F16]),
+            || casts(&[DType::F64, DType::F16, DType::F32]),
+        ],
+    },
+    Rule {
         name: "relu-of-relu",
         exactness: Exactness::Exact,
         apply: |cx, node, ins| {
@@ -314,7 +338,16 @@ pub(super) static RULES: &[Rule] = &[
             if sizes.contains(&0) {
                 return Ok(Outcome::No);
             }
-            let n = cx.b.full_like(x, sizes.iter().map(|s| *s as f64).product())?;
+            let ty = cx.b.ty(x).clone();
+            // Integers wrap, and so does how often they are added. A storage type may not hold the number.
+            let count = sizes.iter().fold(1i128, |n, s| n.wrapping_mul((*s).into()));
+            let count = match ty.dtype {
+                t if t.is_int() => Scalar::I(count).round_to(t),
+                t if t.is_compute_float() => Scalar::I(count).cast(t),
+                _ => return Ok(Outcome::No),
+            };
+            let n = cx.b.constant(Tensor::scalar(ty.dtype, count))?;
+            let n = cx.b.broadcast(n, &ty.dims, &[])?;
             cx.map(Mul, &[x, n])
         },
         examples: &[

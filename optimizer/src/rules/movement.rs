@@ -59,10 +59,7 @@ pub(super) static RULES: &[Rule] = &[
             },
             || {
                 example(&[&[3, 5]], |b, x| {
-                    let t = b.op1(
-                        Pad { lo: dims(&[0, 0]), hi: dims(&[0, 0]), value: graphc_ir::ops::attr::Real(0.0) },
-                        &[x[0]],
-                    )?;
+                    let t = b.op1(Pad { lo: dims(&[0, 0]), hi: dims(&[0, 0]), value: 0.into() }, &[x[0]])?;
                     b.map(ScalarFn::Exp, &[t])
                 })
             },
@@ -279,7 +276,7 @@ pub(super) static RULES: &[Rule] = &[
         examples: &[
             || {
                 example(&[&[3]], |b, x| {
-                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: 0.into() };
                     let t = b.op1(pad, &[x[0]])?;
                     let t = b.op1(Slice { starts: dims(&[2]), limits: dims(&[5]) }, &[t])?;
                     b.map(ScalarFn::Exp, &[t])
@@ -287,7 +284,7 @@ pub(super) static RULES: &[Rule] = &[
             },
             || {
                 example(&[&[3]], |b, x| {
-                    let pad = Pad { lo: dims(&[0]), hi: dims(&[4]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let pad = Pad { lo: dims(&[0]), hi: dims(&[4]), value: 0.into() };
                     let t = b.op1(pad, &[x[0]])?;
                     let t = b.op1(Slice { starts: dims(&[0]), limits: dims(&[3]) }, &[t])?;
                     b.map(ScalarFn::Exp, &[t])
@@ -297,7 +294,7 @@ pub(super) static RULES: &[Rule] = &[
         counterexamples: &[
             || {
                 example(&[&[3]], |b, x| {
-                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: 0.into() };
                     let t = b.op1(pad, &[x[0]])?;
                     let t = b.op1(Slice { starts: dims(&[1]), limits: dims(&[5]) }, &[t])?;
                     b.map(ScalarFn::Exp, &[t])
@@ -305,7 +302,7 @@ pub(super) static RULES: &[Rule] = &[
             },
             || {
                 example(&[&[3]], |b, x| {
-                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: 0.into() };
                     let t = b.op1(pad, &[x[0]])?;
                     let t = b.op1(Slice { starts: dims(&[2]), limits: dims(&[4]) }, &[t])?;
                     b.map(ScalarFn::Exp, &[t])
@@ -313,7 +310,7 @@ pub(super) static RULES: &[Rule] = &[
             },
             || {
                 example(&[&[3]], |b, x| {
-                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: graphc_ir::ops::attr::Real(0.0) };
+                    let pad = Pad { lo: dims(&[2]), hi: dims(&[1]), value: 0.into() };
                     let t = b.op1(pad, &[x[0]])?;
                     let t = b.op1(Slice { starts: dims(&[0]), limits: dims(&[3]) }, &[t])?;
                     b.map(ScalarFn::Exp, &[t])

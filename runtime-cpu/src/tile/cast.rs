@@ -67,7 +67,9 @@ plain_table!(f64, f32, i64, i32, i16, i8, u64, u32, u16, u8);
 plain! {
     f64 => [f32];
     f32 => [f32];
+    i64 => [f32];
     i32 => [f32];
+    u64 => [f32];
     i16 => [f32];
     i8 => [f32];
     u32 => [f32];
@@ -82,20 +84,47 @@ impl CastTo<Bit> for Bit {
     }
 }
 
-/// Integers become `f64` first: of 64-bit ones that is a rounding of its own.
-macro_rules! through_f64 {
-    ($($from:ty => $to:ty, $convert:expr;)*) => { $( impl CastTo<$to> for $from {
+/// A number on its way to f16 or bf16, which is rounded there and must not be before: as the f32 that is cut off and has
+/// a last bit of 1 if anything was, so that no number becomes the middle of two (rounding to odd: Boldo and Melquiond,
+/// 2008).
+trait Odd {
+    fn odd(self) -> f32;
+}
+
+impl Odd for f64 {
+    #[inline(always)]
+    fn odd(self) -> f32 {
+        let near = self as f32;
+        let back = f64::from(near);
+        let above = u32::from(back.abs() > self.abs());
+        f32::from_bits((near.to_bits() - above) | u32::from(back != self))
+    }
+}
+
+macro_rules! odd_through_f64 {
+    ($($t:ty),*) => { $( impl Odd for $t {
         #[inline(always)]
-        fn cast(self) -> $to {
+        fn odd(self) -> f32 {
             let wide: f64 = self.cast();
-            $convert(wide)
+            wide.odd()
         }
     } )* };
 }
-through_f64! {
-    i64 => f32, |v: f64| v as f32;
-    u64 => f32, |v: f64| v as f32;
+odd_through_f64!(i32, i16, i8, u32, u16, u8, Bit);
+
+/// An f64 does not hold all integers of 64 bits: of those that it may not hold the last eleven bits go, likewise.
+macro_rules! odd_of_64_bits {
+    ($($t:ty),*) => { $( impl Odd for $t {
+        #[inline(always)]
+        fn odd(self) -> f32 {
+            const CUT: $t = 0x7ff;
+            let kept = self & !CUT | ((self & CUT != 0) as $t) << 11;
+            let held = (self as f64).abs() < 9_007_199_254_740_992.0;
+            (if held { self as f64 } else { kept as f64 }).odd()
+        }
+    } )* };
 }
+odd_of_64_bits!(i64, u64);
 
 macro_rules! narrow_floats {
     ($($t:ty, $from_f32:ident, $to_f32:ident;)*) => { $(
@@ -105,20 +134,18 @@ macro_rules! narrow_floats {
                 <$t>::from_bits($from_f32(self))
             }
         }
-        through_f64! {
-            f64 => $t, <$t>::from_f64;
-            i64 => $t, <$t>::from_f64;
-            i32 => $t, <$t>::from_f64;
-            i16 => $t, <$t>::from_f64;
-            i8 => $t, <$t>::from_f64;
-            u64 => $t, <$t>::from_f64;
-            u32 => $t, <$t>::from_f64;
-            u16 => $t, <$t>::from_f64;
-            u8 => $t, <$t>::from_f64;
-            Bit => $t, <$t>::from_f64;
-        }
+        rounded_once!($t, [f64, i64, i32, i16, i8, u64, u32, u16, u8, Bit]);
         from_narrow!($t, $to_f32, [f32, f64, i64, i32, i16, i8, u64, u32, u16, u8, Bit, f16, bf16]);
     )* };
+}
+
+macro_rules! rounded_once {
+    ($t:ty, [$($from:ty),*]) => { $( impl CastTo<$t> for $from {
+        #[inline(always)]
+        fn cast(self) -> $t {
+            self.odd().cast()
+        }
+    } )* };
 }
 
 macro_rules! from_narrow {

@@ -213,6 +213,33 @@ fn enormous_angles_have_a_sine() {
     }
 }
 
+/// Numbers of a wide type at and beside the middle of two numbers of f16, bf16 and f32.
+fn beside_middles(dtype: DType) -> Tensor {
+    let mut all = Vec::new();
+    for bits in [7, 10, 23] {
+        for exponent in -20..64 {
+            for (even, by) in (0..4).flat_map(|even| (-2..=2).map(move |by| (even, by))) {
+                if dtype == DType::F64 {
+                    let middle = (1.0 + (f64::from(even) + 0.5) * 2f64.powi(-bits)) * 2f64.powi(exponent);
+                    let beside = f64::from_bits((middle.to_bits() as i64 + by) as u64);
+                    all.extend([
+                        Scalar::F(beside),
+                        Scalar::F(-beside),
+                        Scalar::F(middle + f64::from(by as i8) * 1e-12),
+                    ]);
+                } else if exponent > bits {
+                    let middle = (1i128 << exponent) + ((2 * i128::from(even) + 1) << (exponent - bits - 1));
+                    all.push(Scalar::I(middle + i128::from(by)).round_to(dtype));
+                    all.push(Scalar::I(-middle - i128::from(by)).round_to(dtype));
+                }
+            }
+        }
+    }
+    let ends = [65519.999, 65520.0, 3.39e38, 3.4e38, 1e300, f64::INFINITY, f64::NAN].map(Scalar::F);
+    all.extend(ends.map(|v| v.cast(dtype)));
+    Tensor::from_fn(dtype, &[all.len()], |i| all[i])
+}
+
 #[test]
 fn casts_follow_the_reference() {
     let mut random = Random(7);
@@ -222,6 +249,11 @@ fn casts_follow_the_reference() {
             // All bit patterns of a narrow float.
             let bits: Vec<u16> = (0..=u16::MAX).collect();
             source = Tensor::from_bytes(from, &[bits.len()], bytemuck::cast_slice(&bits)).unwrap();
+        } else if from == DType::F64 || from.is_int() && from.size() == 8 {
+            let (any, beside) = (source, beside_middles(from));
+            source = Tensor::from_fn(from, &[any.len() + beside.len()], |i| {
+                if i < any.len() { any.get(i) } else { beside.get(i - any.len()) }
+            });
         } else if from == DType::F32 {
             let around = |i: usize| (i as f64 - 3000.0) * 2f64.powi(-26) + f64::from((i % 2) as u8);
             source = Tensor::from_fn(from, &[8000], |i| {

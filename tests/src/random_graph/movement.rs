@@ -1,7 +1,6 @@
 //! Moves that rearrange, index and reduce.
 
 use graphc_ir::error::Result;
-use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{
     ArgKind, ArgReduce, Concat, Flatten, Gather, Moments, Pad, Reduce, ReduceKind, ScatterAdd, Slice,
 };
@@ -121,7 +120,7 @@ fn pad(g: &mut Generator) -> Result<()> {
         || (0..ty.rank()).map(|_| Dim::from(g.prng.pick(&[0usize, 0, 1, 2]))).collect::<Vec<_>>();
     let (lo, hi) = (border(), border());
     let value = if g.prng.chance(0.6) { 0.0 } else { 1.0 };
-    let id = g.b.op1(Pad { lo, hi, value: Real(value) }, &[v.id])?;
+    let id = g.b.op1(Pad { lo, hi, value: value.into() }, &[v.id])?;
     if g.small(&g.b.ty(id).dims.clone()) {
         g.push(id, v.bound.max(1.0), v.exact);
     }

@@ -1,12 +1,12 @@
 //! What files of operations and their gradients have in common.
 
 use graphc_ir::error::{Error, Result};
-use graphc_ir::{Builder, DType, Module, Scalar, Tensor, TensorType, ValueId, autodiff};
+use graphc_ir::{Builder, DType, Module, Tensor, TensorType, ValueId, autodiff};
 use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::{FUNCTION, Number, module_of};
-use crate::compare::tensor_error;
+use crate::compare::{tensor_error, ulps};
 use crate::device::Device;
 
 #[derive(Deserialize)]
@@ -24,12 +24,20 @@ pub(super) struct Entry<A> {
     out: IndexMap<String, Stored>,
     cotangent: IndexMap<String, Stored>,
     grad: IndexMap<String, Stored>,
+    #[serde(default)]
+    units: f64,
 }
 
+/// Elements in row-major order, or elements that are repeated but for some.
 #[derive(Deserialize)]
 struct Stored {
     r#type: String,
+    #[serde(default)]
     data: Vec<Number>,
+    #[serde(default)]
+    fill: Vec<Number>,
+    #[serde(default)]
+    at: IndexMap<usize, Number>,
 }
 
 impl Stored {
@@ -41,13 +49,20 @@ impl Stored {
 
     fn tensor(&self, float: DType) -> Result<Tensor> {
         let ty = self.ty(float)?;
-        let values = self.data.iter().map(Number::value).collect::<Result<Vec<_>>>()?;
-        match ty.shape() {
-            Some(shape) if shape.iter().product::<usize>() == values.len() => {
-                Ok(Tensor::from_fn(ty.dtype, &shape, |i| Scalar::F(values[i])))
-            }
-            _ => Err(Error::new(format!("{ty} does not have {} elements", values.len()))),
+        let shape = ty.shape().ok_or_else(|| Error::new(format!("{ty} is not a type of numbers")))?;
+        let count: usize = shape.iter().product();
+        let mut values = self.data.iter().map(Number::scalar).collect::<Result<Vec<_>>>()?;
+        if !self.fill.is_empty() {
+            values = self.fill.iter().cycle().take(count).map(Number::scalar).collect::<Result<_>>()?;
         }
+        for (i, v) in &self.at {
+            *values.get_mut(*i).ok_or_else(|| Error::new(format!("{ty} has no element {i}")))? =
+                v.scalar()?;
+        }
+        if values.len() != count {
+            return Err(Error::new(format!("{ty} does not have {} elements", values.len())));
+        }
+        Ok(Tensor::from_fn(ty.dtype, &shape, |i| values[i]))
     }
 }
 
@@ -61,6 +76,48 @@ pub struct OpVector {
     pub inputs: Vec<Tensor>,
     /// The outputs as the file has them.
     pub expected: Vec<Tensor>,
+    /// How far an element may be off, in units in the last place of its type.
+    pub units: f64,
+}
+
+/// Runs a vector and describes the elements that are off by more than its units. Without units they are the same, and
+/// zeros have their signs; a reduction does not promise those.
+///
+/// # Errors
+/// Those of the run.
+pub fn far(vector: &OpVector, device: &dyn Device) -> Result<Vec<String>> {
+    let outcome = device.run(&vector.module, FUNCTION, &vector.inputs)?;
+    let names = vector.module.function(FUNCTION)?.outputs.iter().map(|o| &o.name);
+    let mut failures = Vec::new();
+    for (name, (got, want)) in names.zip(outcome.outputs.iter().zip(&vector.expected)) {
+        if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
+            failures.push(format!("{}: `{name}` is {}{:?}", vector.name, got.dtype(), got.shape()));
+            continue;
+        }
+        let off = |i: &usize| {
+            let (g, w) = (got.get(*i), want.get(*i));
+            let exact = g == w || g.as_f64().is_nan() && w.as_f64().is_nan();
+            let signed = vector.units > 0.0 || vector.name.starts_with("reduce");
+            !exact
+                && !(want.dtype().is_float()
+                    && signed
+                    && ulps(g.as_f64(), w.as_f64(), want.dtype()) <= vector.units)
+        };
+        let all: Vec<usize> = (0..want.len()).filter(off).collect();
+        if let Some(i) = all.first() {
+            let operands: Vec<_> =
+                vector.inputs.iter().filter(|t| t.len() == want.len()).map(|t| t.get(*i)).collect();
+            failures.push(format!(
+                "{}: {} of {} elements of `{name}`, element {i} of {operands:?} is {:?}, not {:?}",
+                vector.name,
+                all.len(),
+                want.len(),
+                got.get(*i),
+                want.get(*i)
+            ));
+        }
+    }
+    Ok(failures)
 }
 
 /// Runs a vector and describes every output whose relative L2 error exceeds the tolerance.
@@ -110,7 +167,8 @@ impl<A> Entry<A> {
         let expected = [tensors(&self.out)?, tensors(&self.grad)?].concat();
         let names = self.out.keys().cloned().chain(self.grad.keys().map(|k| format!("grad_{k}"))).collect();
         let module = module_of(b.finish(&outputs)?, self.r#in.keys().cloned().collect(), names);
-        Ok(OpVector { name: self.name.clone(), module, inputs: tensors(&self.r#in)?, expected })
+        let (name, inputs) = (self.name.clone(), tensors(&self.r#in)?);
+        Ok(OpVector { name, module, inputs, expected, units: self.units })
     }
 
     /// Names of the outputs, in order.

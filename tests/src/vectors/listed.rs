@@ -1,5 +1,5 @@
 //! Results and gradients of operations that are made by name and attributes from the list of operations:
-//! `convolution.json` and `sequences.json`.
+//! `convolution.json`, `sequences.json` and `element_types.json`.
 
 use graphc_ir::error::{Error, Result};
 use graphc_ir::ops::Map;
@@ -47,7 +47,8 @@ fn attribute(value: &Value, kind: AttrKind) -> Result<AttrValue> {
         AttrKind::Bool => value.as_bool().map(AttrValue::Bool),
         AttrKind::Index => value.as_i64().map(AttrValue::Int),
         AttrKind::Real => value.as_f64().map(AttrValue::Real),
-        AttrKind::OneOf(_) => value.as_str().map(|s| AttrValue::Text(s.into())),
+        AttrKind::Number => value.as_f64().map(|v| AttrValue::Number(v.into())),
+        AttrKind::OneOf(_) | AttrKind::DType => value.as_str().map(|s| AttrValue::Text(s.into())),
         AttrKind::Indices => numbers().map(AttrValue::Ints),
         AttrKind::Dims => numbers().map(|n| AttrValue::Dims(n.into_iter().map(Dim::from).collect())),
         _ => None,

@@ -8,7 +8,7 @@ pub mod scalar;
 
 use graphc_ir::error::{Error, Result};
 use graphc_ir::module::OutputDecl;
-use graphc_ir::{Function, Graph, Module};
+use graphc_ir::{Function, Graph, Module, Scalar};
 
 /// Name of the function in the modules made here.
 pub const FUNCTION: &str = "main";
@@ -33,19 +33,28 @@ fn read<T: serde::de::DeserializeOwned>(file: &str) -> Result<T> {
 #[serde(untagged)]
 enum Number {
     Bool(bool),
+    Int(i64),
+    Large(u64),
     Real(f64),
     Text(String),
 }
 
 impl Number {
     fn value(&self) -> Result<f64> {
+        Ok(self.scalar()?.as_f64())
+    }
+
+    /// The number as it stands in the file.
+    fn scalar(&self) -> Result<Scalar> {
         match self {
-            Number::Bool(b) => Ok(f64::from(u8::from(*b))),
-            Number::Real(v) => Ok(*v),
+            Number::Bool(b) => Ok(Scalar::B(*b)),
+            Number::Int(v) => Ok(Scalar::I((*v).into())),
+            Number::Large(v) => Ok(Scalar::I((*v).into())),
+            Number::Real(v) => Ok(Scalar::F(*v)),
             Number::Text(t) => match t.as_str() {
-                "nan" => Ok(f64::NAN),
-                "inf" => Ok(f64::INFINITY),
-                "-inf" => Ok(f64::NEG_INFINITY),
+                "nan" => Ok(Scalar::F(f64::NAN)),
+                "inf" => Ok(Scalar::F(f64::INFINITY)),
+                "-inf" => Ok(Scalar::F(f64::NEG_INFINITY)),
                 other => Err(Error::new(format!("`{other}` is no number"))),
             },
         }

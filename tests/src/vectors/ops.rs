@@ -116,7 +116,7 @@ fn batch_norm<'n>(b: &mut Builder, o: &Operands<'_>) -> Result<Vec<(&'n str, Val
     let ins = [x, o.get("gamma")?, o.get("beta")?];
     let outs = b.op(BatchNorm { axis: 1, eps: o.eps()? }, &ins)?;
     let over: Vec<usize> = (0..b.ty(x).rank()).filter(|a| *a != 1).collect();
-    let count = b.count(x, &over)?;
+    let count = b.count_along(x, &over)?;
     let momentum = o.attrs.momentum.ok_or_else(|| Error::new("`momentum` is missing"))?;
     let (old_mean, old_var) = (o.get("running_mean")?, o.get("running_var")?);
     let scope = Scope::new(b);

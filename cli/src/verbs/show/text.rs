@@ -70,6 +70,7 @@ pub fn attrs(op: &Op) -> Vec<String> {
             AttrValue::Bool(v) => v.to_string(),
             AttrValue::Int(v) => v.to_string(),
             AttrValue::Real(v) => format!("{v:?}"),
+            AttrValue::Number(v) => v.to_string(),
             AttrValue::Text(v) => v,
             AttrValue::Ints(v) => list(v.iter().map(ToString::to_string).collect()),
             AttrValue::Dims(v) => list(v.iter().map(ToString::to_string).collect()),

@@ -204,7 +204,15 @@ fn converted(what: &str, name: &str, tensor: Tensor, to: DType) -> Result<Tensor
         return Ok(tensor);
     }
     if from.is_float() && to.is_float() {
-        return Ok(tensor.cast(to));
+        let narrow = tensor.cast(to);
+        let infinite = |i: &usize| tensor.get(*i).as_f64().is_finite() != narrow.get(*i).as_f64().is_finite();
+        if let Some(row) = (0..tensor.len()).find(infinite) {
+            let value = tensor.get(row).as_f64();
+            return Err(Failure::data(format!(
+                "{what}: element {row} of `{name}` is {value:?}, which does not fit {to}"
+            )));
+        }
+        return Ok(narrow);
     }
     if !from.is_int() || !to.is_int() {
         return Err(Failure::data(format!("{what}: `{name}` is {from}, but the input is {to}; convert it")));

@@ -7,6 +7,7 @@ use std::path::Path;
 use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
 use graphc::ir::Scalar;
+use graphc::ir::scalar::narrow;
 use graphc::{DType, Tensor};
 
 use super::spec::{Columns, Table};
@@ -126,7 +127,7 @@ fn number(text: &str, columns: &Columns, dtype: DType) -> std::result::Result<Sc
         return Err("is empty".into());
     }
     // Large integers are not numbers of f64.
-    let whole = text.parse::<i64>().ok().filter(|_| columns.divisor == 1.0).map(i128::from);
+    let whole = text.parse::<i128>().ok().filter(|_| columns.divisor == 1.0);
     let value = match (whole, text.parse::<f64>()) {
         (Some(whole), _) => Scalar::I(whole),
         (None, Ok(value)) => Scalar::F(value / columns.divisor),
@@ -136,7 +137,13 @@ fn number(text: &str, columns: &Columns, dtype: DType) -> std::result::Result<Sc
         return Err(format!("is {}, which is not finite", value.as_f64()));
     }
     if dtype.is_float() {
-        return Ok(value);
+        // Rounded once, unless it is divided.
+        let undivided = narrow::from_text(text, dtype).filter(|_| columns.divisor == 1.0);
+        let rounded = undivided.map_or_else(|| value.cast(dtype), Scalar::F);
+        if !rounded.as_f64().is_finite() {
+            return Err(format!("is {}, which does not fit {dtype}", shortened(text)));
+        }
+        return Ok(rounded);
     }
     let (lo, hi) = if dtype == DType::Bool { (0, 1) } else { dtype.int_range() };
     if value.as_f64().fract() != 0.0 || !(lo..=hi).contains(&value.as_int()) {

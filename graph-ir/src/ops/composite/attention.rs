@@ -41,7 +41,7 @@ impl ScaledDotProductAttention {
         let products = b.op1(Dot {}, &[q, keys])?;
         let rank = b.ty(products).rank();
         let scale = if self.scale.0 == 0.0 {
-            let d = b.count(q, &[rank - 1])?;
+            let d = b.count_along(q, &[rank - 1])?;
             b.map(ScalarFn::Rsqrt, &[d])?
         } else {
             b.scalar(b.ty(q).dtype, self.scale.0)?

@@ -60,7 +60,9 @@ pub(super) fn combine(
 
 /// y[.., o, ..] = x[.., indices[o], ..] along an axis.
 pub(super) fn choose(b: &mut Builder, x: ValueId, axis: usize, indices: &[usize]) -> Result<ValueId> {
-    let indices = Tensor::from_fn(DType::I32, &[indices.len()], |k| Scalar::I(indices[k] as i128));
+    let narrow = indices.iter().all(|i| i32::try_from(*i).is_ok());
+    let dtype = if narrow { DType::I32 } else { DType::I64 };
+    let indices = Tensor::from_fn(dtype, &[indices.len()], |k| Scalar::I(indices[k] as i128));
     let indices = b.constant(indices)?;
     b.op1(Gather { axis }, &[x, indices])
 }

@@ -80,7 +80,7 @@ impl OpDef for BatchNorm {
         let (x, gamma) = (cx.ins[0], cx.ins[1]);
         let (mean, var) = (cx.outs[1], cx.outs[2]);
         let over = other_axes(cx.b.ty(x).rank(), self.axis);
-        let count = cx.b.count(x, &over)?;
+        let count = cx.b.count_along(x, &over)?;
         let g = cx.grads[0];
         let (g_mean, g_var) = (cx.grads[1], cx.grads[2]);
         let scope = Scope::new(cx.b);

@@ -28,6 +28,10 @@ impl OpDef for Call {
         "The results of the function `body` for these operands. Compilation copies the function in.";
     const ARITY: RangeInclusive<usize> = 0..=usize::MAX;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         check_operands("body", &self.body, ins, cx)?;
         Ok(body_results(&self.body))

@@ -58,6 +58,10 @@ impl OpDef for ConvBias {
     const DOC: &'static str = "`conv` with the same attributes, plus b[o] in output channel o.";
     const ARITY: RangeInclusive<usize> = 3..=3;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         check_bias(&ins[2], &self.layout.filters(&ins[1])?.outputs, cx)?;
         infer_expansion(self, ins, cx)

@@ -73,6 +73,10 @@ impl OpDef for ConvTranspose {
         output_pad is smaller than the stride. channels_last: x [N, s.., C], w [k.., O / groups, C].";
     const ARITY: RangeInclusive<usize> = 2..=3;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if let Some(bias) = ins.get(2) {
             let made = self.layout.filters(&ins[1])?.inputs.mul(&Dim::from(self.groups))?;

@@ -46,14 +46,14 @@ op_struct! {
 /// 1 where a class is the label, else 0, of the logits' type; fails the run for a label out of range.
 fn one_hot(b: &mut Builder, logits: &TensorType, labels: ValueId) -> Result<ValueId> {
     let classes = logits.dims.len() - 1;
+    let labels = b.counting(labels)?;
     let dtype = b.ty(labels).dtype;
     // Both bounds are checked on the labels themselves: a label that no class equals would count as
     // a loss of zero.
     let zero = b.zeros_like(labels)?;
-    let size = b.op1(Iota { dtype, dims: vec![logits.dims[classes].clone()], axis: 0 }, &[])?;
-    let last = b.reduce(crate::ops::ReduceKind::Max, size, &[0])?;
+    let size = b.count(&logits.dims[classes..], dtype)?;
     let low = b.map(ScalarFn::Ge, &[labels, zero])?;
-    let high = b.map(ScalarFn::Le, &[labels, last])?;
+    let high = b.map(ScalarFn::Lt, &[labels, size])?;
     let fine = b.map(ScalarFn::And, &[low, high])?;
     let message = format!("a label is outside the {} classes", logits.dims[classes]);
     let labels = b.op1(Check { message }, &[labels, fine])?;
@@ -98,8 +98,8 @@ impl OpDef for CrossEntropy {
             }
             Reduction::Sum => g,
             Reduction::Mean => {
-                let n = cx.b.count(labels, &all)?;
-                let n = cx.b.cast(n, ty.dtype)?;
+                // In the type of the losses: that of the labels may not count as far as the batch goes.
+                let n = cx.b.count_along(logits, &all)?;
                 cx.b.map(ScalarFn::Div, &[g, n])?
             }
         };

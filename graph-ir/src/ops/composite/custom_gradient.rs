@@ -42,6 +42,10 @@ impl OpDef for CustomGradient {
         operands. Forward mode uses the transpose of `backward`.";
     const ARITY: RangeInclusive<usize> = 0..=usize::MAX;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         check_operands("body", &self.body, ins, cx)?;
         let (takes, gives) = self.signature_of_backward(ins);

@@ -1,12 +1,12 @@
 use std::ops::RangeInclusive;
 
-use super::check_float;
 use crate::builder::Builder;
 use crate::error::Result;
 use crate::graph::ValueId;
 use crate::op_struct;
 use crate::ops::{Gather, OpDef, Sample, StopGradient, Vjp, VjpCx, sample_indices, sample_tensor};
-use crate::scalar::ScalarFn;
+use crate::scalar::{Number, ScalarFn};
+use crate::tensor::Tensor;
 use crate::types::{Infer, TensorType};
 
 op_struct! {
@@ -24,16 +24,22 @@ impl OpDef for Embedding {
         the table adds up, for each row, the gradients of its uses; for the rows in `padding` it is 0.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let (indices, table) = (&ins[0], &ins[1]);
         if table.rank() != 2 {
             fail!("a table is a matrix with a row for each index, but got {table}");
         }
         if !self.padding.is_empty() {
-            check_float(Self::NAME, table)?;
+            if !table.dtype.is_float() {
+                fail!("rows without a gradient are of floats, but got {table}");
+            }
         }
         for p in &self.padding {
-            cx.at_least(&table.dims[0], *p as i64 + 1, "the table has rows of the padding")?;
+            cx.at_least(&table.dims[0], (*p as i64).saturating_add(1), "the table has rows of the padding")?;
         }
         // The types of indices are those of gather.
         Ok(vec![Gather { axis: 0 }.infer(&[table.clone(), indices.clone()], cx)?.remove(0)])
@@ -48,7 +54,10 @@ impl OpDef for Embedding {
         let y = b.op1(Gather { axis: 0 }, &[table, indices])?;
         let mut padding = None;
         for p in &self.padding {
-            let p = b.full_like(indices, *p as f64)?;
+            // Rows that the type of the indices has no number for are named by none.
+            let dtype = b.ty(indices).dtype;
+            let Ok(row) = Number::from(*p).of(dtype) else { continue };
+            let p = b.constant(Tensor::scalar(dtype, row))?;
             let hit = b.map(ScalarFn::Eq, &[indices, p])?;
             padding = Some(match padding {
                 Some(others) => b.map(ScalarFn::Or, &[others, hit])?,

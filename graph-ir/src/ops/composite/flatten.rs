@@ -24,6 +24,10 @@ impl OpDef for Flatten {
         "Axes `axis` and beyond become one; with none left, an axis of size 1 is added.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if self.axis > ins[0].rank() {
             fail!("axis {} is out of range for {}, which has {} dims", self.axis, ins[0], ins[0].rank());

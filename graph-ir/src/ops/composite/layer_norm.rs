@@ -66,7 +66,7 @@ impl OpDef for LayerNorm {
         let (x, g) = (cx.ins[0], cx.g());
         let (lead, over) = split(cx.b.ty(x).rank(), self.axes);
         let stats = cx.b.op(Moments { axes: over.clone() }, &[x])?;
-        let count = cx.b.count(x, &over)?;
+        let count = cx.b.count_along(x, &over)?;
         let (gamma, beta) = (cx.ins.get(1).copied(), cx.ins.get(2));
         let scope = Scope::new(cx.b);
         let (x, g, count) = (scope.expr(x), scope.expr(g), scope.expr(count));

@@ -17,9 +17,13 @@ op_struct! {
 impl OpDef for Linear {
     const NAME: &'static str = "linear";
     const SIGNATURE: &'static str = "linear(x [.., k], w [k, n], b [n] = 0) -> y [.., n]";
-    const DOC: &'static str =
-        "y = x · w + b over the last axis of x. (Torch7 and PyTorch store w transposed.)";
+    const DOC: &'static str = "y = x · w + b over the last axis of x; f16 and bf16 give f32, as `dot` does. (Torch7 and PyTorch store w \
+        transposed.)";
     const ARITY: RangeInclusive<usize> = 2..=3;
+
+    fn takes_halves(&self) -> bool {
+        true
+    }
 
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if ins[0].rank() < 1 || ins[1].rank() != 2 || ins.get(2).is_some_and(|b| b.rank() != 1) {
@@ -43,7 +47,10 @@ impl OpDef for Linear {
         let x = b.reshape(ins[0], &[rows, last.clone()])?;
         let mut y = b.matmul(x, ins[1])?;
         if let Some(bias) = ins.get(2) {
-            y = b.map(ScalarFn::Add, &[y, *bias])?;
+            // A bias stored as the operands are is added to what they are summed in.
+            let stored = b.ty(*bias).dtype == tx.dtype;
+            let bias = if stored { b.cast(*bias, b.ty(y).dtype)? } else { *bias };
+            y = b.map(ScalarFn::Add, &[y, bias])?;
         }
         let dims = [lead, &tw.dims[1..]].concat();
         Ok(Some(vec![b.reshape(y, &dims)?]))

@@ -92,10 +92,10 @@ pub(super) fn infer_expansion<O: OpDef>(
     Ok(outs.iter().map(|o| b.ty(*o).clone()).collect())
 }
 
-/// Checks that the first operand is f32 or f64.
+/// Checks that an operand is of floats; f16 and bf16 come here as f32.
 pub(super) fn check_float(name: &str, ty: &TensorType) -> Result<()> {
     if !ty.dtype.is_compute_float() {
-        fail!("{name} takes f32 or f64, but got {ty}; add a cast");
+        fail!("{name} takes floats, but got {ty}; add a cast");
     }
     Ok(())
 }

@@ -92,6 +92,10 @@ impl OpDef for PadMode {
         numbers.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if self.lo.len() != ins[0].rank() || self.hi.len() != ins[0].rank() {
             fail!("lo and hi need one entry for each of the {} axes of {}", ins[0].rank(), ins[0]);

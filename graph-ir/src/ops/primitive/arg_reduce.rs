@@ -43,7 +43,7 @@ impl OpDef for ArgReduce {
             fail!("axis {} is out of range for {}", self.axis, ins[0]);
         }
         if !ins[0].dtype.is_compute_float() && !ins[0].dtype.is_int() {
-            fail!("arg_reduce takes f32, f64 or integers, but got {}; add a cast", ins[0]);
+            fail!("arg_reduce takes floats or integers, but got {}; add a cast", ins[0]);
         }
         let n: &Dim = &ins[0].dims[self.axis];
         cx.at_least(n, 1, "there is no largest element of nothing")?;

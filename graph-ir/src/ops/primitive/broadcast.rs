@@ -38,6 +38,10 @@ impl OpDef for Broadcast {
         the others.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let out = TensorType::new(ins[0].dtype, self.dims.clone());
         check_axes(&self.axes, &out)?;

@@ -22,6 +22,10 @@ impl OpDef for Cast {
         integer to integer wraps; to bool asks whether the value differs from 0.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         Ok(vec![ins[0].with_dtype(self.to)])
     }

@@ -23,6 +23,10 @@ impl OpDef for Check {
         no state changes. No rewrite drops it.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         if ins[1].dtype != DType::Bool {
             fail!("a condition is bool, but got {}", ins[1]);

@@ -22,6 +22,10 @@ impl OpDef for Concat {
     const DOC: &'static str = "The operands one after another along `axis`; their other sizes agree.";
     const ARITY: RangeInclusive<usize> = 1..=usize::MAX;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let first = &ins[0];
         if self.axis >= first.rank() {

@@ -33,6 +33,10 @@ impl OpDef for Cond {
         the chosen function again.";
     const ARITY: RangeInclusive<usize> = 1..=usize::MAX;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if ins[0] != TensorType::fixed(DType::Bool, &[]) {
             fail!("the condition is bool[], but got {}; reduce it to one value", ins[0]);

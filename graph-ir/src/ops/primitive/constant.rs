@@ -21,6 +21,10 @@ impl OpDef for Const {
     const DOC: &'static str = "A constant: `value` is {\"type\": \"f32[2]\", \"data\": [1, 2]}.";
     const ARITY: RangeInclusive<usize> = 0..=0;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, _: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         Ok(vec![TensorType::fixed(self.value.dtype(), self.value.shape())])
     }

@@ -133,6 +133,10 @@ impl OpDef for Conv {
         give f32.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let dtype = accumulator(Self::NAME, ins)?;
         let (image, filters) = (self.layout.image(&ins[0])?, self.layout.filters(&ins[1])?);

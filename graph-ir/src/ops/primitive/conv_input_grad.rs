@@ -56,6 +56,10 @@ impl OpDef for ConvInputGrad {
         g has the dims that `conv` gives.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let dtype = accumulator(Self::NAME, ins)?;
         let conv = self.conv();

@@ -21,6 +21,10 @@ impl OpDef for Dot {
         and give f32. A product over no elements is 0.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let (a, b) = (&ins[0], &ins[1]);
         if a.dtype != b.dtype || !a.dtype.is_float() {

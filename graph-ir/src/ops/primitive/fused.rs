@@ -40,6 +40,10 @@ impl OpDef for Fused {
         self.body.inputs().len()..=self.body.inputs().len()
     }
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         for (v, ty) in self.body.inputs().iter().zip(ins) {
             if self.body.ty(*v) != ty {

@@ -39,6 +39,10 @@ impl OpDef for Gather {
         axis. An index outside fails the run; nothing is clamped.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         check_indices(&ins[1])?;
         if self.axis >= ins[0].rank() {

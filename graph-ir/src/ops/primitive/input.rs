@@ -42,6 +42,10 @@ macro_rules! source {
             const DOC: &'static str = $doc;
             const ARITY: RangeInclusive<usize> = 0..=0;
 
+            fn takes_halves(&self) -> bool {
+                true
+            }
+
             fn infer(&self, _: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
                 Ok(vec![TensorType::new(self.dtype, self.dims.clone())])
             }

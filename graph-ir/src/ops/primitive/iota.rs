@@ -25,15 +25,20 @@ op_struct! {
 impl OpDef for Iota {
     const NAME: &'static str = "iota";
     const SIGNATURE: &'static str = "iota{dtype, dims, axis}() -> x";
-    const DOC: &'static str = "x[i0, i1, …] = i_axis, converted to `dtype`.";
+    const DOC: &'static str = "x[i0, i1, …] = i_axis, converted to `dtype`, which must hold the \
+        last coordinate: integers exactly, f16 as a finite number.";
     const ARITY: RangeInclusive<usize> = 0..=0;
 
-    fn infer(&self, _: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
+    fn infer(&self, _: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if self.axis >= self.dims.len() {
             fail!("axis {} is out of range for {} dims", self.axis, self.dims.len());
         }
         if self.dtype == DType::Bool {
             fail!("iota counts, so its dtype cannot be bool");
+        }
+        if self.dtype.largest_count().is_some() {
+            let last = self.dims[self.axis].add(&Dim::constant(-1))?;
+            cx.fits(&last, self.dtype, "the last coordinate of iota")?;
         }
         Ok(vec![TensorType::new(self.dtype, self.dims.clone())])
     }

@@ -50,6 +50,10 @@ impl OpDef for Map {
         self.f.def().arity..=self.f.def().arity
     }
 
+    fn takes_halves(&self) -> bool {
+        self.f.def().class == Class::Select
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let types: Vec<DType> = ins.iter().map(|t| t.dtype).collect();
         let dtype = self.f.result_dtype(&types).map_err(Error::new)?;

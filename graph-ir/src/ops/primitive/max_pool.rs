@@ -92,7 +92,7 @@ pub(super) fn windows_of(
     cx: &mut Infer,
 ) -> Result<Image> {
     if !ty.dtype.is_compute_float() {
-        fail!("{name} takes f32 or f64, but got {ty}; add a cast");
+        fail!("{name} takes floats, but got {ty}; add a cast");
     }
     let image = layout.image(ty)?;
     Ok(Image { spatial: window.positions(&image.spatial, cx)?, ..image })

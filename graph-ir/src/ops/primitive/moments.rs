@@ -29,7 +29,7 @@ impl OpDef for Moments {
             fail!("moments needs at least one axis");
         }
         if !ins[0].dtype.is_compute_float() {
-            fail!("moments takes f32 or f64, but got {}; add a cast", ins[0]);
+            fail!("moments takes floats, but got {}; add a cast", ins[0]);
         }
         let ty = TensorType::new(ins[0].dtype, without(&ins[0].dims, &self.axes));
         Ok(vec![ty.clone(), ty])
@@ -59,7 +59,7 @@ impl OpDef for Moments {
 
     fn vjp(&self, cx: &mut VjpCx<'_>) -> Result<Vjp> {
         let x = cx.ins[0];
-        let count = cx.b.count(x, &self.axes)?;
+        let count = cx.b.count_along(x, &self.axes)?;
         let mut total = None;
         if let Some(g) = cx.grads[0] {
             let share = cx.b.map(ScalarFn::Div, &[g, count])?;

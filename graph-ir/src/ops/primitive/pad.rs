@@ -4,9 +4,8 @@ use super::{coordinates, flat, map_all};
 use crate::dim::Dim;
 use crate::error::Result;
 use crate::op_struct;
-use crate::ops::attr::Real;
 use crate::ops::{OpDef, Sample, Slice, Vjp, VjpCx, sample_tensor};
-use crate::scalar::Scalar;
+use crate::scalar::Number;
 use crate::tensor::Tensor;
 use crate::types::{Infer, TensorType};
 
@@ -18,20 +17,26 @@ op_struct! {
         /// Elements added after.
         hi: Vec<Dim>,
         /// Their value.
-        value: Real = Real(0.0),
+        value: Number = Number::from(0),
     }
 }
 
 impl OpDef for Pad {
     const NAME: &'static str = "pad";
     const SIGNATURE: &'static str = "pad{lo, hi, value = 0}(x) -> y";
-    const DOC: &'static str = "x with lo[i] elements of `value` before and hi[i] after along each axis.";
+    const DOC: &'static str = "x with lo[i] elements of `value` before and hi[i] after along each axis. A `value` that does not fit the \
+        element type is an error.";
     const ARITY: RangeInclusive<usize> = 1..=1;
+
+    fn takes_halves(&self) -> bool {
+        true
+    }
 
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if self.lo.len() != ins[0].rank() || self.hi.len() != ins[0].rank() {
             fail!("lo and hi need one entry for each of the {} axes of {}", ins[0].rank(), ins[0]);
         }
+        self.value.of(ins[0].dtype)?;
         let mut dims = Vec::new();
         for ((lo, hi), d) in self.lo.iter().zip(&self.hi).zip(&ins[0].dims) {
             cx.at_least(lo, 0, "padding is not negative")?;
@@ -44,7 +49,7 @@ impl OpDef for Pad {
     fn eval(&self, ins: &[&Tensor], outs: &[TensorType]) -> Result<Vec<Tensor>> {
         let lo = TensorType::new(outs[0].dtype, self.lo.clone()).static_shape();
         let (from, to) = (ins[0].shape(), outs[0].static_shape());
-        let mut out = Tensor::full(outs[0].dtype, &to, Scalar::F(self.value.0).cast(outs[0].dtype));
+        let mut out = Tensor::full(outs[0].dtype, &to, self.value.of(outs[0].dtype)?);
         let mut target = vec![0; from.len()];
         coordinates(from, |i, at| {
             for (t, (a, l)) in target.iter_mut().zip(at.iter().zip(&lo)) {
@@ -71,9 +76,9 @@ impl OpDef for Pad {
     }
 
     fn samples() -> Vec<Sample> {
-        let case = |s: &[usize], lo: &[usize], hi: &[usize], value| {
+        let case = |s: &[usize], lo: &[usize], hi: &[usize], value: f64| {
             let dims = |v: &[usize]| v.iter().map(|d| Dim::from(*d)).collect();
-            let op = Pad { lo: dims(lo), hi: dims(hi), value: Real(value) };
+            let op = Pad { lo: dims(lo), hi: dims(hi), value: Number::from(value) };
             Sample::new(op, vec![sample_tensor(s, 1)])
         };
         vec![

@@ -93,7 +93,7 @@ impl OpDef for Reduce {
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         check_axes(&self.axes, &ins[0])?;
         if !ins[0].dtype.is_compute_float() && !ins[0].dtype.is_int() {
-            fail!("reduce takes f32, f64 or integers, but got {}; add a cast", ins[0]);
+            fail!("reduce takes floats or integers, but got {}; add a cast", ins[0]);
         }
         Ok(vec![TensorType::new(ins[0].dtype, without(&ins[0].dims, &self.axes))])
     }

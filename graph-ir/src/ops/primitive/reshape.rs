@@ -34,6 +34,10 @@ impl OpDef for Reshape {
     const DOC: &'static str = "The elements of x in row-major order with other dims of the same product.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let (from, to) = (product(&ins[0].dims)?, product(&self.dims)?);
         cx.eq(&from, &to, "a reshape keeps the number of elements")?;

@@ -46,6 +46,10 @@ impl OpDef for Scan {
         was costly to compute of every iteration, with `recompute` the carries alone.";
     const ARITY: RangeInclusive<usize> = 0..=usize::MAX;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let body = &*self.body;
         let Some(invariants) = self.invariants() else {

@@ -6,7 +6,6 @@ use crate::dim::Dim;
 use crate::error::Result;
 use crate::graph::ValueId;
 use crate::op_struct;
-use crate::ops::attr::Real;
 use crate::ops::{OpDef, Pad, Sample, Vjp, VjpCx, sample_tensor};
 use crate::tensor::Tensor;
 use crate::types::{Infer, TensorType};
@@ -41,6 +40,10 @@ impl OpDef for Slice {
     const DOC: &'static str = "The box starts[i]..limits[i] of x.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         if self.starts.len() != ins[0].rank() || self.limits.len() != ins[0].rank() {
             fail!("starts and limits need one entry for each of the {} axes of {}", ins[0].rank(), ins[0]);
@@ -71,7 +74,7 @@ impl OpDef for Slice {
         let dims = cx.b.ty(cx.ins[0]).dims.clone();
         let hi = dims.iter().zip(&self.limits).map(|(d, l)| Ok(d.sub(l)?)).collect::<Result<_>>()?;
         let g = cx.g();
-        let pad = Pad { lo: self.starts.clone(), hi, value: Real(0.0) };
+        let pad = Pad { lo: self.starts.clone(), hi, value: 0.into() };
         Ok(Vjp::Grads(vec![Some(cx.b.op1(pad, &[g])?)]))
     }
 

@@ -17,6 +17,10 @@ impl OpDef for StopGradient {
     const DOC: &'static str = "x; its gradient is zero.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         Ok(ins.to_vec())
     }

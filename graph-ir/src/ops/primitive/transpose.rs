@@ -50,6 +50,10 @@ impl OpDef for Transpose {
     const DOC: &'static str = "Axis i of y is axis perm[i] of x.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
         let mut sorted = self.perm.clone();
         sorted.sort_unstable();

@@ -34,6 +34,10 @@ impl OpDef for While {
         are to go back is not known before it runs; it has tangents.";
     const ARITY: RangeInclusive<usize> = 0..=usize::MAX;
 
+    fn takes_halves(&self) -> bool {
+        true
+    }
+
     fn infer(&self, ins: &[TensorType], cx: &mut Infer) -> Result<Vec<TensorType>> {
         let Some(invariants) = ins.len().checked_sub(self.carries) else {
             fail!("it has {} operands, fewer than its {} carries", ins.len(), self.carries);

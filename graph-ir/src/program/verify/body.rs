@@ -163,10 +163,10 @@ fn check_index(cx: &BodyContext<'_>, strides: &[i64]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a scalar is of a type's kind, and an integer also in its range. (A float is rounded.)
+/// Whether a scalar is of a type's kind and in its range. (A float is rounded, but to no infinity.)
 pub(super) fn is_of_type(value: Scalar, dtype: DType) -> bool {
     match value {
-        Scalar::F(_) => dtype.is_float(),
+        Scalar::F(v) => dtype.is_float() && v.is_finite() == value.cast(dtype).as_f64().is_finite(),
         Scalar::I(v) => dtype.is_int() && (dtype.int_range().0..=dtype.int_range().1).contains(&v),
         Scalar::B(_) => dtype == DType::Bool,
     }

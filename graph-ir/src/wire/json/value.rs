@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::dtype::DType;
+use crate::scalar::narrow;
+
 /// A range of bytes of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -118,13 +121,18 @@ impl Node {
         }
     }
 
-    /// As [`Node::as_f64`], rounded once from the text to `f32`.
-    pub fn as_f32(&self) -> Option<Result<f32, NumberError>> {
+    /// As [`Node::as_f64`], rounded once from the text to a float type.
+    pub fn as_float(&self, dtype: DType) -> Option<Result<f64, NumberError>> {
         match &self.value {
-            Value::Number(number) => Some(number.as_f32()),
-            Value::String(text) => non_finite(text).map(|value| Ok(value as f32)),
+            Value::Number(number) => Some(number.as_float(dtype)),
+            Value::String(text) => non_finite(text).map(Ok),
             _ => None,
         }
+    }
+
+    /// As [`Node::as_float`] of `f32`.
+    pub fn as_f32(&self) -> Option<Result<f32, NumberError>> {
+        Some(self.as_float(DType::F32)?.map(|value| value as f32))
     }
 }
 
@@ -175,6 +183,20 @@ impl Number {
             return Ok(0);
         }
         self.text.parse().map_err(|_| self.out_of_range("u64"))
+    }
+
+    /// The integer, if it is one of more digits than an `f64` is sure of and of no more than 128 bits hold.
+    pub fn as_large_int(&self) -> Option<i128> {
+        let value: i128 = self.is_integer().then(|| self.text.parse().ok())??;
+        (value.unsigned_abs() > 1 << f64::MANTISSA_DIGITS).then_some(value)
+    }
+
+    /// The number rounded once from the text to a float type. Errors as in [`Number::as_f64`].
+    pub fn as_float(&self, dtype: DType) -> Result<f64, NumberError> {
+        match narrow::from_text(&self.text, dtype) {
+            Some(value) if value.is_finite() => Ok(value),
+            _ => Err(self.out_of_range(dtype.name())),
+        }
     }
 
     /// The nearest `f64`, with the sign of zero kept. A number whose nearest `f64` is infinite is an error; one that is
@@ -231,6 +253,8 @@ impl fmt::Display for NumberError {
                     "i64" => (i64::MIN.to_string(), i64::MAX.to_string()),
                     "u64" => ("0".into(), u64::MAX.to_string()),
                     "f32" => (format!("{:?}", f32::MIN), format!("{:?}", f32::MAX)),
+                    "f16" => ("-65504".into(), "65504".into()),
+                    "bf16" => ("-3.3895e38".into(), "3.3895e38".into()),
                     _ => (format!("{:?}", f64::MIN), format!("{:?}", f64::MAX)),
                 };
                 write!(f, "{text} does not fit {wanted}; it holds {low} to {high}")

@@ -5,6 +5,8 @@
 //! exponent; the values that JSON lacks are the strings `"nan"`, `"inf"` and `"-inf"`.
 
 use super::value::{Node, Value, is_hidden};
+use crate::dtype::DType;
+use crate::scalar::narrow;
 use std::fmt::Write;
 
 /// Whether the parts of a container share its line or have a line each.
@@ -70,6 +72,11 @@ impl ObjectWriter<'_> {
         self.key(key).f32(value);
     }
 
+    /// Adds a float in the shortest text that reads back as the same value of its type.
+    pub fn float(&mut self, key: &str, value: f64, dtype: DType) {
+        self.key(key).float(value, dtype);
+    }
+
     /// Adds a float in the shortest text that reads back as the same `f64`.
     pub fn f64(&mut self, key: &str, value: f64) {
         self.key(key).f64(value);
@@ -132,6 +139,11 @@ impl ArrayWriter<'_> {
     /// Adds a float in the shortest text that reads back as the same `f32`.
     pub fn f32(&mut self, value: f32) {
         self.element().f32(value);
+    }
+
+    /// Adds a float in the shortest text that reads back as the same value of its type.
+    pub fn float(&mut self, value: f64, dtype: DType) {
+        self.element().float(value, dtype);
     }
 
     /// Adds a float in the shortest text that reads back as the same `f64`.
@@ -283,6 +295,13 @@ impl Out {
             self.append(format_args!("{value:?}"));
         } else {
             self.non_finite(f64::from(value));
+        }
+    }
+
+    fn float(&mut self, value: f64, dtype: DType) {
+        match dtype {
+            DType::F32 => self.f32(value as f32),
+            _ => self.f64(narrow::shortest(value, dtype)),
         }
     }
 

@@ -151,6 +151,11 @@ fn attr(w: &mut ObjectWriter<'_>, plan: &Plan<'_>, key: &str, value: &AttrValue,
         AttrValue::Bool(v) => w.bool(key, *v),
         AttrValue::Int(v) => w.i64(key, *v),
         AttrValue::Real(v) => w.f64(key, *v),
+        AttrValue::Number(v) => match v.as_large_int() {
+            Some(v) if v < 0 => w.i64(key, v as i64),
+            Some(v) => w.u64(key, v as u64),
+            None => w.f64(key, v.as_f64()),
+        },
         AttrValue::Text(v) => w.string(key, v),
         AttrValue::Ints(all) => w.array(key, Layout::Inline, |w| all.iter().for_each(|v| w.i64(*v))),
         AttrValue::Dims(all) => w.array(key, Layout::Inline, |w| {

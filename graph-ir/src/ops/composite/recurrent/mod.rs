@@ -223,9 +223,7 @@ fn joined(b: &mut Builder, parts: &[ValueId], axis: usize) -> Result<ValueId> {
 fn valid(b: &mut Builder, x: ValueId, lengths: ValueId) -> Result<ValueId> {
     let dims = b.ty(x).dims[..2].to_vec();
     let dtype = b.ty(lengths).dtype;
-    let one = b.scalar(dtype, 1.0)?;
-    let ones = b.broadcast(one, &dims[..1], &[])?;
-    let time = b.sum(ones, &[0])?;
+    let time = b.count(&dims[..1], dtype)?;
     let (time, zero) = (b.broadcast(time, &dims[1..], &[])?, b.zeros_like(lengths)?);
     let low = b.map(ScalarFn::Ge, &[lengths, zero])?;
     let high = b.map(ScalarFn::Le, &[lengths, time])?;
