@@ -4,6 +4,7 @@
 //! * [`device`] runs a function of a module on anything that can;
 //! * [`registry`] turns an operation's samples into graphs, gradients and finite differences;
 //! * [`vectors`] reads `vectors/*.json`, numbers from outside graphc, as modules that any device runs;
+//! * [`scale`] makes functions of any number of nodes;
 //! * [`random_graph`] makes random well-typed modules and shrinks the ones that fail.
 
 pub mod compare;
@@ -13,4 +14,5 @@ pub mod narrow;
 pub mod program;
 pub mod random_graph;
 pub mod registry;
+pub mod scale;
 pub mod vectors;
