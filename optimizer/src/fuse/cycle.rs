@@ -13,12 +13,15 @@ use super::order::Place;
 /// A search that sees more units than this gives up and forbids the merge.
 const LIMIT: usize = 4096;
 
-/// The limit once all searches together have seen more than [`BUDGET`] units for each node of the graph: a search may
-/// be long, but not every one.
+/// The limit once all searches together have seen more than [`BUDGET`] units for each node of the graph, or as many as
+/// [`FREE`] in a small one: a search may be long, but not every one.
 const LATE_LIMIT: usize = 64;
 
 /// See [`LATE_LIMIT`].
-const BUDGET: usize = 32;
+const BUDGET: usize = 256;
+
+/// See [`LATE_LIMIT`]. Graphs of two thousand nodes cannot use it up.
+const FREE: usize = 1 << 22;
 
 /// Something with a place in the order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +66,8 @@ pub(super) fn without_cycle(clusters: &Clusters<'_>, seen: &mut Seen, a: usize, 
     let label = |p: Place| clusters.order.label(p);
     let (early, late) = if label(place(a)) < label(place(b)) { (a, b) } else { (b, a) };
     let floor = label(place(early));
-    let limit = if seen.units > BUDGET * clusters.graph.len() { LATE_LIMIT } else { LIMIT };
+    let budget = FREE.max(BUDGET * clusters.graph.len());
+    let limit = if seen.units > budget { LATE_LIMIT } else { LIMIT };
     // Links have a number for the later cluster and one for all others: what it reads through one may be the earlier
     // cluster's, what they read may not.
     seen.search += 2;

@@ -127,7 +127,8 @@ impl<'g> Clusters<'g> {
         for (id, node) in self.graph.nodes() {
             if self.inline[id.index()] {
                 let behind = node.ins.iter().map(|v| depth[self.graph.value(self.behind(*v)).node.index()]);
-                depth[id.index()] = 1 + behind.max().unwrap_or(0);
+                // Numbers and coordinates have nothing behind them, and cost nothing.
+                depth[id.index()] = usize::from(!node.ins.is_empty()) + behind.max().unwrap_or(0);
                 if depth[id.index()] > MAX_INLINE_DEPTH {
                     self.inline[id.index()] = false;
                     depth[id.index()] = 0;
