@@ -38,11 +38,35 @@ pub(crate) fn check(what: &str, bytes: usize, limit: Option<usize>) -> Result<()
 /// # Errors
 /// [`Error::Device`] with the sizes.
 pub fn check_tensor(what: &str, dtype: DType, shape: &[usize]) -> Result<()> {
-    let bytes = element_count(shape).and_then(|n| n.checked_mul(dtype.size()));
-    let bytes =
-        bytes.ok_or_else(|| Error::Device(format!("{what} of shape {shape:?} is too large to exist")))?;
+    let bytes = bytes_of(what, dtype, shape)?;
     check(what, bytes, available())?;
-    // What is promised may still be refused: asking is the only way to know.
+    reserve(what, bytes)
+}
+
+/// Refuses tensors of which one is too large to exist or for this process. Asks the system once for all of them.
+pub(crate) fn check_tensors(what: &str, types: &[(DType, Vec<usize>)]) -> Result<()> {
+    let most = available();
+    types.iter().try_for_each(|(dtype, shape)| check(what, bytes_of(what, *dtype, shape)?, most))
+}
+
+/// Blocks below this size come from memory that the allocator has, or the process is at its end anyhow.
+const SMALL: usize = 1 << 20;
+
+/// Refuses a tensor that was checked before, if the system has no room for it now. Asks nothing for small ones.
+pub(crate) fn check_room(what: &str, dtype: DType, shape: &[usize]) -> Result<()> {
+    match bytes_of(what, dtype, shape)? {
+        bytes if bytes < SMALL => Ok(()),
+        bytes => reserve(what, bytes),
+    }
+}
+
+fn bytes_of(what: &str, dtype: DType, shape: &[usize]) -> Result<usize> {
+    let bytes = element_count(shape).and_then(|n| n.checked_mul(dtype.size()));
+    bytes.ok_or_else(|| Error::Device(format!("{what} of shape {shape:?} is too large to exist")))
+}
+
+/// What is promised may still be refused: asking is the only way to know.
+fn reserve(what: &str, bytes: usize) -> Result<()> {
     let mut room: Vec<u64> = Vec::new();
     room.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| {
         Error::Device(format!(

@@ -59,9 +59,10 @@ impl Known {
             let step: Order = order.iter().map(|a| at[*a]).collect();
             return if known == order { Ok(*laid) } else { b.transpose(*laid, &step) };
         }
-        let node = b.graph().def(v).clone();
+        let node = b.graph().def(v);
         if let Op::Broadcast(op) = &node.op {
-            return self.broadcast(b, op, node.ins[0], order);
+            let (op, x) = (op.clone(), node.ins[0]);
+            return self.broadcast(b, &op, x, order);
         }
         b.transpose(v, order)
     }

@@ -16,7 +16,10 @@ pub struct Staged<P = VerifiedProgram> {
 }
 
 /// Splits a Program that is not planned yet.
-pub(crate) fn split(program: Program) -> Result<(Program, Option<Staged<Program>>)> {
+///
+/// # Errors
+/// None at present.
+pub fn split(program: Program) -> Result<(Program, Option<Staged<Program>>)> {
     let assigned: BTreeSet<usize> = program
         .steps
         .iter()
@@ -94,6 +97,7 @@ pub(crate) fn split(program: Program) -> Result<(Program, Option<Staged<Program>
     Ok(cut(program, &moved, &keep))
 }
 
+/// Takes out the steps that moved; the buffers to keep are sorted.
 fn cut(mut program: Program, moved: &[bool], keep: &[BufferId]) -> (Program, Option<Staged<Program>>) {
     let mut prepare = Program::default();
     let mut renamed: BTreeMap<BufferId, BufferId> = BTreeMap::new();
@@ -111,9 +115,9 @@ fn cut(mut program: Program, moved: &[bool], keep: &[BufferId]) -> (Program, Opt
             port.buffer = *renamed.entry(old).or_insert_with(|| {
                 let decl: BufferDecl = program.buffer(old).clone();
                 let kind = match decl.kind {
-                    BufferKind::Temp => match keep.iter().position(|k| *k == old) {
-                        Some(i) => BufferKind::Output(i),
-                        None => BufferKind::Temp,
+                    BufferKind::Temp => match keep.binary_search(&old) {
+                        Ok(i) => BufferKind::Output(i),
+                        Err(_) => BufferKind::Temp,
                     },
                     BufferKind::Const(c) => {
                         prepare.constants.push(program.constants[c].clone());

@@ -162,7 +162,7 @@ impl Pool {
         let active = parts.min(self.threads());
         if active <= 1 || self.busy.swap(true, Ordering::Acquire) {
             return catch_unwind(AssertUnwindSafe(|| (0..parts).for_each(body)))
-                .map_err(|payload| PoolError::Panicked { message: panic_message(payload.as_ref()) });
+                .map_err(|payload| PoolError::panicked(payload.as_ref()));
         }
         self.fork_join(parts, active, body);
         let message = self.shared.first_panic().take();
@@ -307,6 +307,13 @@ fn spin_or(started: Instant, otherwise: impl FnOnce()) {
     }
     if started.elapsed() > SPIN {
         otherwise();
+    }
+}
+
+impl PoolError {
+    /// The error of a kernel that panicked with this payload.
+    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> PoolError {
+        PoolError::Panicked { message: panic_message(payload) }
     }
 }
 

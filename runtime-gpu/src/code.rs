@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{BufferDecl, BufferId, BufferKind, Kernel, Program, Step};
+use graphc_ir::program::{BufferDecl, BufferId, BufferKind, Kernel, Program, Step, VerifiedProgram};
 use graphc_ir::tensor::Tensor;
 
 use crate::caps::GpuCaps;
@@ -94,14 +94,10 @@ pub struct Failure {
 /// A Program as launches.
 #[derive(Clone, Debug)]
 pub struct Code {
-    /// Memory, by number.
-    pub memory: Vec<MemoryDecl>,
-    /// Shaders, each once.
-    pub shaders: Vec<ShaderText>,
-    /// What a run does.
-    pub items: Vec<Item>,
-    /// Failures, by number.
-    pub failures: Vec<Failure>,
+    pub(crate) memory: Vec<MemoryDecl>,
+    pub(crate) shaders: Vec<ShaderText>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// The first memories.
@@ -118,7 +114,7 @@ impl Code {
     /// # Errors
     /// When a step works on types that a GPU does not have, on integers that may need more than 32 bits, or on more of a
     /// tensor at once than a shader may bind.
-    pub fn new(program: &Program, caps: &GpuCaps) -> Result<Code> {
+    pub fn new(program: &VerifiedProgram, caps: &GpuCaps) -> Result<Code> {
         let mut b = Builder {
             caps: caps.clone(),
             memory: Vec::new(),
@@ -150,6 +146,26 @@ impl Code {
         b.program(program, bound, 0, None)?;
         let Builder { memory, shaders, items, failures, .. } = b;
         Ok(Code { memory, shaders, items, failures })
+    }
+
+    /// Memory, by number.
+    pub fn memory(&self) -> &[MemoryDecl] {
+        &self.memory
+    }
+
+    /// Shaders, each once. They run without checks, so only [`Code::new`] writes them, from what the verifier has seen.
+    pub fn shaders(&self) -> &[ShaderText] {
+        &self.shaders
+    }
+
+    /// What a run does.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Failures, by number.
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
     }
 }
 

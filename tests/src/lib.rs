@@ -5,6 +5,7 @@
 //! * [`kernels`] makes problems of single kernels at the sizes where those go another way;
 //! * [`registry`] turns an operation's samples into graphs, gradients and finite differences;
 //! * [`vectors`] reads `vectors/*.json`, numbers from outside graphc, as modules that any device runs;
+//! * [`scale`] makes functions of any number of nodes;
 //! * [`random_graph`] makes random well-typed modules and shrinks the ones that fail.
 
 pub mod compare;
@@ -15,4 +16,5 @@ pub mod narrow;
 pub mod program;
 pub mod random_graph;
 pub mod registry;
+pub mod scale;
 pub mod vectors;

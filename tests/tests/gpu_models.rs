@@ -110,7 +110,7 @@ fn models_run_in_windows() {
         let whole = GpuDevice::new(gpu);
         let pieces = GpuDevice { caps, ..whole.clone() };
         let code = pieces.code(&module, "train_step", &feeds).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert!(windowed(&code.items) > 2, "{name}: {} windows", windowed(&code.items));
+        assert!(windowed(code.items()) > 2, "{name}: {} windows", windowed(code.items()));
         let wanted = whole.run(&module, "train_step", &feeds).expect("it runs");
         let found = pieces.run(&module, "train_step", &feeds).unwrap_or_else(|e| panic!("{name}: {e}"));
         let pairs = found.outputs.iter().chain(&found.state).zip(wanted.outputs.iter().chain(&wanted.state));

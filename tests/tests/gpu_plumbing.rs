@@ -47,7 +47,7 @@ fn run(gpu: &Gpu, function: &Function) -> Result<usize> {
         executable.run(into).map_err(failed)?;
         assert!(outputs.iter().all(|t| t.bytes().iter().all(|b| *b == 0)));
     }
-    Ok(windowed(&code.items))
+    Ok(windowed(code.items()))
 }
 
 #[test]

@@ -26,9 +26,9 @@ fn shaders(function: &Function, binding: &Binding, into: &mut HashSet<ShaderText
     for class in [Class::Portable, Class::Software, Class::Nvidia] {
         let caps = GpuCaps { class, ..GpuCaps::portable() };
         let compiled = driver::compile(&graph, function, binding, &GpuTarget::new(&caps), &options, remarks)?;
-        into.extend(Code::new(&compiled.main, &caps)?.shaders);
+        into.extend(Code::new(&compiled.main, &caps)?.shaders().iter().cloned());
         if let Some(prepare) = &compiled.prepare {
-            into.extend(Code::new(&prepare.program, &caps)?.shaders);
+            into.extend(Code::new(&prepare.program, &caps)?.shaders().iter().cloned());
         }
     }
     Ok(())

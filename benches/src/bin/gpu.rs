@@ -52,9 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let dispatches = executable.dispatches();
         let run = median(|t| t[0]);
         let each = median(|t| t[1] - t[0]) / dispatches.max(1) as f64;
-        let bindings: usize = code.shaders.iter().map(|s| s.written.len()).sum();
-        let bindings = bindings as f64 / code.shaders.len().max(1) as f64;
-        let (memory, shaders) = (executable.bytes() as f64 / f64::from(1 << 20), code.shaders.len());
+        let bindings: usize = code.shaders().iter().map(|s| s.written.len()).sum();
+        let bindings = bindings as f64 / code.shaders().len().max(1) as f64;
+        let (memory, shaders) = (executable.bytes() as f64 / f64::from(1 << 20), code.shaders().len());
         println!(
             "{:14} {dispatches:>10} {shaders:>8} {bindings:>8.1} {run:>12.1} {each:>14.2} {memory:>8.2}",
             model.name

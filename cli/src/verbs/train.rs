@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use graphc::ir::module::OutputMark;
 use graphc::ir::wire::json::{Layout, object_document};
-use graphc::{Function, Outputs, Session, Started, Tensor};
+use graphc::{Function, Outputs, Session, Started};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Global;
@@ -27,7 +27,7 @@ use crate::feeds::FeedArgs;
 use crate::file::Destination;
 use crate::open;
 use crate::terminal::Terminal;
-use dataset::{BatchSize, Dataset, batch_size};
+use dataset::{Batch, BatchSize, Dataset, batch_size};
 use record::Record;
 use spec::DataSpec;
 
@@ -241,16 +241,14 @@ impl Test {
     fn sums(&self, session: &Session, batch: usize) -> Result<Vec<f64>> {
         let rows: Vec<usize> = (0..self.data.rows()).collect();
         let mut sums = vec![0.0; self.marked.0.len()];
-        for rows in rows.chunks(self.batch(batch)) {
-            let outputs = session.run_shared(EVALUATE, as_feeds(&self.data.batch(rows)))?;
+        let size = self.batch(batch);
+        let mut batch = Batch::default();
+        for rows in rows.chunks(size) {
+            let outputs = session.run_shared(EVALUATE, self.data.batch(rows, &mut batch))?;
             self.marked.add(&mut sums, &outputs, rows.len());
         }
         Ok(sums)
     }
-}
-
-fn as_feeds<'t>(batch: &'t [(&'t str, Tensor)]) -> impl Iterator<Item = (&'t str, &'t Tensor)> {
-    batch.iter().map(|(name, tensor)| (*name, tensor))
 }
 
 struct Training<'a> {
@@ -293,8 +291,9 @@ impl Training<'_> {
         let order = order::shuffled(self.record.rows, self.record.seed, self.record.epoch);
         // A step is made ready while the device works on the one before.
         let mut under_way: Option<(Started, usize)> = None;
+        let mut batch = Batch::default();
         for rows in order.chunks(self.record.batch).skip(self.record.step) {
-            let started = self.session.start(STEP, as_feeds(&self.data.batch(rows)))?;
+            let started = self.session.start(STEP, self.data.batch(rows, &mut batch))?;
             if let Some(before) = under_way.replace((started, rows.len())) {
                 self.settle(before, bar)?;
             }

@@ -1,6 +1,7 @@
 //! Lower and upper bounds of a dimension over all values of its symbols.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::atom::{Atom, Floor, Monomial};
 use super::bind::Binding;
@@ -12,7 +13,8 @@ use super::symbol::Symbol;
 /// Declared lower bounds of symbols. A symbol without one is at least 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bounds {
-    lower: BTreeMap<Symbol, i64>,
+    /// Shared until it changes, as it is copied for every definition that is expanded.
+    lower: Arc<BTreeMap<Symbol, i64>>,
 }
 
 impl Bounds {
@@ -25,7 +27,7 @@ impl Bounds {
     /// Declares `symbol >= lower`. The strongest declaration counts; one below 1 says nothing new.
     pub fn declare(&mut self, symbol: &Symbol, lower: i64) {
         if lower > self.lower(symbol.as_str()) {
-            self.lower.insert(symbol.clone(), lower);
+            Arc::make_mut(&mut self.lower).insert(symbol.clone(), lower);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
@@ -96,7 +97,8 @@ impl Requirement {
 /// with the reason it was first recorded for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requires {
-    recorded: IndexMap<Requirement, String>,
+    /// Shared until it changes: what a graph requires is copied for every definition that is expanded in it.
+    recorded: Arc<IndexMap<Requirement, String>>,
 }
 
 impl Requires {
@@ -184,12 +186,14 @@ impl Requires {
         {
             return;
         }
-        self.recorded.entry(requirement).or_insert_with(|| why.to_owned());
+        if !self.recorded.contains_key(&requirement) {
+            Arc::make_mut(&mut self.recorded).insert(requirement, why.to_owned());
+        }
     }
 
     /// Adds all of another set.
     pub fn merge(&mut self, other: &Self) {
-        for (requirement, why) in &other.recorded {
+        for (requirement, why) in other.recorded.iter() {
             self.record(requirement.clone(), why);
         }
     }
@@ -205,7 +209,7 @@ impl Requires {
         bounds: &Bounds,
     ) -> Result<Self, DimError> {
         let mut result = Self::new();
-        for (requirement, why) in &self.recorded {
+        for (requirement, why) in self.recorded.iter() {
             result.require(requirement.substitute(replacements)?, why, bounds)?;
         }
         Ok(result)

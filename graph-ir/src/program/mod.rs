@@ -226,6 +226,15 @@ impl Program {
         &self.buffers[id.index()]
     }
 
+    /// Which buffers some step writes.
+    pub fn written_buffers(&self) -> Vec<bool> {
+        let mut written = vec![false; self.buffers.len()];
+        for port in self.steps.iter().flat_map(|s| &s.writes) {
+            written[port.buffer.index()] = true;
+        }
+        written
+    }
+
     /// Checks everything that a runtime relies on.
     pub fn verify(self) -> Result<VerifiedProgram> {
         verify::verify(&self)?;

@@ -1,6 +1,7 @@
 //! One function under construction.
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use graphc_ir::builder::Builder;
@@ -23,6 +24,8 @@ use graphc_ir::wire::suggest::closest;
 /// returned by the next call, at the latest when the function is finished.
 pub struct FunctionBuilder<'b> {
     pub(super) state: &'b [StateDecl],
+    /// Positions of the state variables by name; looked up only, as all sets of names here.
+    places: HashMap<&'b str, usize>,
     pub(super) scope: Scope<'b>,
     draft: RefCell<Draft>,
 }
@@ -34,7 +37,10 @@ pub(super) struct Draft {
     pub outputs: Vec<(OutputDecl, ValueId)>,
     pub updates: Vec<(usize, ValueId)>,
     pub differentiated: bool,
-    names: Vec<String>,
+    names: HashSet<String>,
+    input_names: HashSet<String>,
+    output_names: HashSet<String>,
+    updated: HashSet<usize>,
 }
 
 impl fmt::Debug for FunctionBuilder<'_> {
@@ -46,7 +52,9 @@ impl fmt::Debug for FunctionBuilder<'_> {
 
 impl<'b> FunctionBuilder<'b> {
     pub(super) fn new(state: &'b [StateDecl], b: &'b mut Builder) -> FunctionBuilder<'b> {
-        FunctionBuilder { state, scope: Scope::new(b), draft: RefCell::default() }
+        // Of two variables with one name the first counts.
+        let places = state.iter().enumerate().rev().map(|(i, s)| (s.name.as_str(), i)).collect();
+        FunctionBuilder { state, places, scope: Scope::new(b), draft: RefCell::default() }
     }
 
     /// The draft, or the first error: what the closure returned may be a consequence of it.
@@ -61,12 +69,14 @@ impl<'b> FunctionBuilder<'b> {
     /// # Errors
     /// A name that is taken, or a type that cannot be read.
     pub fn input(&self, name: &str, ty: &str) -> Result<Expr<'_>> {
-        if self.draft.borrow().inputs.iter().any(|i| i == name) {
+        if self.draft.borrow().input_names.contains(name) {
             fail!("two inputs are named `{name}`");
         }
         let ty = TensorType::parse(ty).map_err(|e| e.at(format!("input `{name}`")))?;
         let value = self.build_named(name, |b| b.input(ty))?;
-        self.draft.borrow_mut().inputs.push(name.into());
+        let mut draft = self.draft.borrow_mut();
+        draft.inputs.push(name.into());
+        draft.input_names.insert(name.into());
         Ok(value)
     }
 
@@ -80,7 +90,7 @@ impl<'b> FunctionBuilder<'b> {
     }
 
     pub(super) fn state_index(&self, name: &str) -> Result<usize> {
-        self.state.iter().position(|s| s.name == name).ok_or_else(|| {
+        self.places.get(name).copied().ok_or_else(|| {
             let error = Error::new(format!("there is no state `{name}`"));
             match closest(name, self.state.iter().map(|s| s.name.as_str())) {
                 Some(near) => error.help(format!("did you mean `{near}`?")),
@@ -133,10 +143,9 @@ impl<'b> FunctionBuilder<'b> {
     /// A name given before.
     pub fn name<'s>(&'s self, name: &str, value: Expr<'s>) -> Result<Expr<'s>> {
         let mut draft = self.draft.borrow_mut();
-        if draft.names.iter().any(|n| n == name) {
+        if !draft.names.insert(name.into()) {
             fail!("two values are named `{name}`");
         }
-        draft.names.push(name.into());
         let origin = Origins::named(name);
         self.scope.build(|b| {
             let mut next = vec![value.id()];
@@ -275,7 +284,7 @@ impl<'b> FunctionBuilder<'b> {
 
     fn push_output(&self, name: &str, mark: Option<OutputMark>, value: Expr<'_>) -> Result<()> {
         let mut draft = self.draft.borrow_mut();
-        if draft.outputs.iter().any(|(o, _)| o.name == name) {
+        if !draft.output_names.insert(name.into()) {
             fail!("two outputs are named `{name}`");
         }
         draft.outputs.push((OutputDecl { name: name.into(), mark }, value.id()));
@@ -290,7 +299,7 @@ impl<'b> FunctionBuilder<'b> {
     pub fn update(&self, name: &str, value: Expr<'_>) -> Result<()> {
         let index = self.state_index(name)?;
         let mut draft = self.draft.borrow_mut();
-        if draft.updates.iter().any(|(i, _)| *i == index) {
+        if draft.updated.contains(&index) {
             fail!("`{name}` is updated twice");
         }
         let id = value.id();
@@ -302,6 +311,7 @@ impl<'b> FunctionBuilder<'b> {
             Ok(())
         })?;
         draft.updates.push((index, id));
+        draft.updated.insert(index);
         Ok(())
     }
 }

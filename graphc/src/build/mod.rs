@@ -39,7 +39,7 @@ mod initializer;
 mod tests;
 mod update;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use graphc_ir::builder::Builder;
@@ -67,13 +67,15 @@ pub use initializer::{Fan, Initializer};
 pub struct ModuleBuilder {
     module: Module,
     symbols: Vec<(Symbol, i64)>,
+    /// Names of the state variables; looked up only.
+    state_names: HashSet<String>,
 }
 
 impl ModuleBuilder {
     /// An empty module, produced by this version of graphc.
     pub fn new() -> ModuleBuilder {
         let module = Module { producer: wire::PRODUCER.into(), ..Module::default() };
-        ModuleBuilder { module, symbols: Vec::new() }
+        ModuleBuilder { module, ..ModuleBuilder::default() }
     }
 
     /// Free-form information under a key of the module's `meta`, such as class names.
@@ -148,7 +150,7 @@ impl ModuleBuilder {
     }
 
     fn push_state(&mut self, decl: StateDecl) -> Result<()> {
-        if self.module.state_index(&decl.name).is_some() {
+        if !self.state_names.insert(decl.name.clone()) {
             fail!("two state variables are named `{}`", decl.name);
         }
         self.module.state.push(decl);

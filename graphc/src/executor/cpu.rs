@@ -134,11 +134,25 @@ impl Code {
                     state.values_mut()[*i] = Some(Arc::new(Tensor::zeros(*dtype, shape)));
                 }
                 let result = self.run_exclusively(bound, state.values_mut(), after);
+                let mut forget = |assigned: &[usize]| {
+                    let unassigned = first.iter().filter(|(i, _)| !assigned.contains(i));
+                    unassigned.for_each(|(i, _)| state.values_mut()[*i] = None);
+                };
                 match result {
-                    Ok(()) => self.writes.iter().for_each(|(i, _)| state.touch(*i)),
-                    Err(_) => first.iter().for_each(|(i, _)| state.values_mut()[*i] = None),
+                    Ok(()) => {
+                        self.writes.iter().for_each(|(i, _)| state.touch(*i));
+                        Ok(())
+                    }
+                    Err(RunError::Torn { at, message, assigned, lost }) => {
+                        forget(&assigned);
+                        let torn = state.tear(&assigned, &lost);
+                        Err(Error::Internal(format!("{at}: {message}; {torn}")))
+                    }
+                    Err(e) => {
+                        forget(&[]);
+                        Err(ran(e))
+                    }
                 }
-                result.map_err(ran)
             }
         }
     }
@@ -173,7 +187,7 @@ fn bind<'a>(
     staged: Option<&'a Staged>,
 ) -> std::result::Result<Binding<'a>, RunError> {
     for (i, name) in inputs.iter().enumerate() {
-        if let Some(tensor) = feeds::find(fed, name) {
+        if let Some(tensor) = feeds::find(fed, i, name) {
             binding = binding.input(i, tensor.bytes())?;
         }
     }
@@ -189,6 +203,7 @@ fn bind<'a>(
 /// How a Program uses each state variable, and those that it writes with their types.
 fn states(program: &Program) -> (Vec<Use>, Vec<(usize, Fixed)>) {
     let (mut uses, mut writes) = (Vec::new(), Vec::new());
+    let written = program.written_buffers();
     for (id, decl) in program.buffers.iter().enumerate() {
         let BufferKind::State(i) = decl.kind else { continue };
         if uses.len() <= i {
@@ -197,7 +212,7 @@ fn states(program: &Program) -> (Vec<Use>, Vec<(usize, Fixed)>) {
         if uses[i] == Use::Nothing {
             uses[i] = Use::Reads;
         }
-        if program.steps.iter().flat_map(|s| &s.writes).any(|p| p.buffer.index() == id) {
+        if written[id] {
             uses[i] = Use::Writes;
             writes.push((i, (decl.dtype, decl.shape.clone())));
         }

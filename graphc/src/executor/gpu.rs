@@ -6,7 +6,7 @@ use std::time::Duration;
 use graphc_gpu::{
     AdapterInfo, DeviceMemory, Executable, GpuError, GpuTarget, Home, RunError, Started, from_words, to_words,
 };
-use graphc_ir::program::{BufferKind, Program};
+use graphc_ir::program::{BufferKind, Program, VerifiedProgram};
 use graphc_ir::{Function, Tensor};
 
 use super::{Run, Source, StateAccess, failed, lower};
@@ -86,7 +86,7 @@ impl Gpu {
 
     fn executable(
         &self,
-        program: &Program,
+        program: &VerifiedProgram,
         resident: &mut Vec<Option<Resident>>,
         staged: &dyn Fn(usize) -> Option<DeviceMemory>,
     ) -> Result<Executable> {
@@ -132,11 +132,19 @@ impl Gpu {
         let Run { function, feeds, outputs, state, .. } = run;
         let mut resident = self.resident();
         let started = self.begin(code, &mut resident, function, feeds, state.get())?;
-        code.finish(started, outputs)?;
-        if let StateAccess::Exclusive(state) = state {
+        let result = code.finish(started, outputs);
+        // After a failed check the state is as it was. Where the device failed, its memory holds whatever it holds, and
+        // the value from before is nowhere.
+        let unchanged = matches!(result, Err(Error::Data(_)));
+        if let (false, StateAccess::Exclusive(state)) = (unchanged, state) {
             self.assign(code, &mut resident, state);
         }
-        Ok(())
+        result
+    }
+
+    /// Whether a run assigns a variable that has no value yet.
+    pub fn assigns_first(&self, code: &Code, state: &State) -> bool {
+        code.writes.iter().any(|(i, _)| !state.has(*i))
     }
 
     /// Starts a run without waiting for it. A run that fails on the device leaves the state there as it was.
@@ -199,7 +207,7 @@ impl Gpu {
             prepare.run(state)?;
         }
         for (i, name) in function.inputs.iter().enumerate() {
-            if let Some(tensor) = feeds::find(feeds, name) {
+            if let Some(tensor) = feeds::find(feeds, i, name) {
                 code.main.write_input(i, tensor.dtype(), tensor.bytes()).map_err(ran)?;
             }
         }
@@ -267,10 +275,11 @@ impl Code {
 /// The state variables that a Program uses, and those that it assigns with their types.
 fn states(program: &Program) -> (Vec<usize>, Vec<(usize, Fixed)>) {
     let (mut uses, mut writes) = (Vec::new(), Vec::new());
+    let written = program.written_buffers();
     for (id, decl) in program.buffers.iter().enumerate() {
         let BufferKind::State(i) = decl.kind else { continue };
         uses.push(i);
-        if program.steps.iter().flat_map(|s| &s.writes).any(|p| p.buffer.index() == id) {
+        if written[id] {
             writes.push((i, (decl.dtype, decl.shape.clone())));
         }
     }

@@ -159,8 +159,9 @@ impl Executor {
         state: &mut State,
     ) -> Result<Started> {
         match (self, code) {
+            // A variable without a value has none if the run fails, which is not known before it is over.
             #[cfg(feature = "gpu")]
-            (Executor::Gpu(gpu), Code::Gpu(code)) => {
+            (Executor::Gpu(gpu), Code::Gpu(code)) if !gpu.assigns_first(code, state) => {
                 gpu.start(code, function, feeds, state).map(Started::Gpu)
             }
             _ => {
@@ -171,12 +172,20 @@ impl Executor {
         }
     }
 
-    /// Waits for a run and gives its outputs.
-    pub fn finish(&self, code: &Code, started: Started, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    /// Waits for a run and gives its outputs, in new tensors where they are not there yet.
+    pub fn finish(
+        &self,
+        code: &Code,
+        started: Started,
+        new_outputs: impl FnOnce() -> Result<Vec<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
         match (started, code) {
             (Started::Done(outputs), _) => Ok(outputs),
             #[cfg(feature = "gpu")]
-            (Started::Gpu(started), Code::Gpu(code)) => code.finish(started, &mut outputs).map(|()| outputs),
+            (Started::Gpu(started), Code::Gpu(code)) => {
+                let mut outputs = new_outputs()?;
+                code.finish(started, &mut outputs).map(|()| outputs)
+            }
             #[cfg(feature = "gpu")]
             _ => Err(Error::Internal("a run is finished on another device than it was started on".into())),
         }
@@ -198,7 +207,8 @@ impl Executor {
         }
     }
 
-    /// Runs what this device compiled. State changes only if the run succeeds.
+    /// Runs what this device compiled. State changes only if the run succeeds, or graphc or the device fails, which
+    /// the error says.
     pub fn run(&self, code: &Code, run: Run<'_>) -> Result<()> {
         match (self, code) {
             (Executor::Cpu(cpu), Code::Cpu(code)) => cpu.run(code, run),

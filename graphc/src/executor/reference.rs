@@ -8,6 +8,7 @@ use graphc_ir::{DType, Graph, Tensor};
 use super::{Run, Source, StateAccess, failed};
 use crate::error::Result;
 use crate::memory;
+use crate::session::feeds;
 
 /// The bound graph, if its values fit the memory limit.
 pub(super) fn compile(source: &Source<'_>) -> Result<Graph> {
@@ -19,11 +20,8 @@ pub(super) fn compile(source: &Source<'_>) -> Result<Graph> {
 /// Evaluates the graph, then assigns the updates all at once.
 pub(super) fn run(graph: &Graph, run: Run<'_>) -> Result<()> {
     let Run { function, feeds, outputs, state, .. } = run;
-    let inputs: Vec<&Tensor> = function
-        .inputs
-        .iter()
-        .filter_map(|name| feeds.iter().find(|(n, _)| n == name).map(|(_, t)| *t))
-        .collect();
+    let inputs: Vec<&Tensor> =
+        function.inputs.iter().enumerate().filter_map(|(i, name)| feeds::find(feeds, i, name)).collect();
     // A variable without a value is not read: the session has checked that.
     let nothing = Tensor::zeros(DType::Bool, &[0]);
     let values: Vec<&Tensor> =

@@ -6,7 +6,9 @@ use graphc_ir::dim::Binding;
 use graphc_ir::{DType, Tensor};
 
 use super::feeds;
+use crate::error::Result;
 use crate::executor::Code;
+use crate::memory;
 
 /// Element type and sizes.
 pub(crate) type Fixed = (DType, Vec<usize>);
@@ -24,6 +26,18 @@ pub(crate) struct Specialization {
     /// State variables that must have a value.
     pub reads: Vec<usize>,
     pub code: Code,
+}
+
+impl Specialization {
+    /// Tensors for the outputs of a run. That they fit the process was found when the function was compiled: a run
+    /// must not ask the system how much memory there is, which costs more than a small function does.
+    pub fn new_outputs(&self) -> Result<Vec<Tensor>> {
+        let zeros = |(dtype, shape): &Fixed| {
+            memory::check_room("an output", *dtype, shape)?;
+            Ok(Tensor::zeros(*dtype, shape))
+        };
+        self.outputs.iter().map(zeros).collect()
+    }
 }
 
 /// The compiled functions of a session.
@@ -49,8 +63,8 @@ impl Cache {
         let fits = |s: &Arc<Specialization>| {
             s.function == function
                 && feeds.len() == names.len()
-                && names.iter().zip(&s.inputs).all(|(name, (dtype, shape))| {
-                    feeds::find(feeds, name).is_some_and(|t| t.dtype() == *dtype && t.shape() == shape)
+                && names.iter().zip(&s.inputs).enumerate().all(|(i, (name, (dtype, shape)))| {
+                    feeds::find(feeds, i, name).is_some_and(|t| t.dtype() == *dtype && t.shape() == shape)
                 })
         };
         self.used(fits)

@@ -8,7 +8,7 @@ use graphc_ir::{Function, Graph, Tensor, ValueId};
 use graphc_optimizer::driver;
 use graphc_optimizer::remarks::Remarks;
 
-use super::cache::Specialization;
+use super::cache::{Fixed, Specialization};
 use super::{Session, feeds};
 use crate::error::{Error, Result};
 use crate::executor::Source;
@@ -44,7 +44,8 @@ impl Session {
         let bound = self.bind(name, function, &binding)?;
         let code = self.executor.compile(&self.source(name, index, function, &bound, &binding)?)?;
         let fixed = |v: &ValueId| (bound.ty(*v).dtype, bound.ty(*v).static_shape());
-        let outputs = bound.results()[..function.outputs.len()].iter().map(fixed).collect();
+        let outputs: Vec<Fixed> = bound.results()[..function.outputs.len()].iter().map(fixed).collect();
+        memory::check_tensors("an output", &outputs)?;
         let inputs = bound.inputs().iter().map(fixed).collect();
         Ok(Specialization { function: index, binding, inputs, outputs, reads: state_reads(function), code })
     }

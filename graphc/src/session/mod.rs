@@ -15,12 +15,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use graphc_ir::dim::Binding;
-use graphc_ir::{DType, Function, Graph, Module, Tensor};
+use graphc_ir::{Function, Graph, Module, Tensor};
 use indexmap::IndexMap;
 
 use crate::error::{Error, Result, names, suggest};
 use crate::executor::{Executor, Run, StateAccess};
-use crate::memory;
 use crate::options::{Device, Options};
 pub(crate) use cache::Fixed;
 use cache::{Cache, Specialization};
@@ -39,7 +38,8 @@ pub type Outputs = IndexMap<String, Tensor>;
 /// A module on a device, with its state.
 ///
 /// A function is compiled when it is first run with feeds of certain shapes, and the result is kept. A run
-/// that fails leaves the state as it was.
+/// that fails leaves the state as it was, but where graphc itself or the device fails while state is assigned: the error
+/// says then which variables are lost, and they have no value until they are assigned.
 pub struct Session {
     module: Module,
     device: Device,
@@ -127,7 +127,8 @@ impl Session {
     /// # Errors
     /// [`Error::Usage`] for names that are unknown, missing or given twice; [`Error::Data`] for types and
     /// shapes that do not fit, for state without a value, and for a check of the model that fails;
-    /// [`Error::Device`] if it needs more memory than there is. The state is then as it was.
+    /// [`Error::Device`] if it needs more memory than there is. The state is then as it was. [`Error::Internal`] if a
+    /// kernel fails; it says which variables are lost then, if any are.
     pub fn run<'f>(
         &mut self,
         name: &str,
@@ -135,7 +136,7 @@ impl Session {
     ) -> Result<Outputs> {
         let feeds: Vec<_> = feeds.into_iter().collect();
         let specialization = self.specialization(name, &feeds)?;
-        let mut outputs = new_outputs(&specialization)?;
+        let mut outputs = specialization.new_outputs()?;
         self.run_exclusively(&specialization, &feeds, &mut outputs, &mut |_| {})?;
         Ok(self.named(&specialization, outputs))
     }
@@ -163,7 +164,7 @@ impl Session {
     ) -> Result<Outputs> {
         let feeds: Vec<_> = feeds.into_iter().collect();
         let specialization = self.specialization(name, &feeds)?;
-        let mut outputs = new_outputs(&specialization)?;
+        let mut outputs = specialization.new_outputs()?;
         self.run_shared_on(&specialization, &feeds, &mut outputs)?;
         Ok(self.named(&specialization, outputs))
     }
@@ -188,8 +189,7 @@ impl Session {
     /// # Errors
     /// Those of [`Session::run`] that can be told without running.
     pub fn new_outputs(&self, name: &str, feeds: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
-        let specialization = self.specialization(name, feeds)?;
-        new_outputs(&specialization)
+        self.specialization(name, feeds)?.new_outputs()
     }
 
     /// A state variable's value, `None` if it has none yet.
@@ -323,6 +323,9 @@ impl Session {
         let Some(unset) = specialization.reads.iter().find(|i| !self.state.has(**i)) else {
             return Ok(());
         };
+        if let Some(lost) = self.state.lost(*unset) {
+            return Err(Error::Device(lost));
+        }
         let (function, _) = self.entry(specialization);
         Err(Error::Data(format!(
             "function `{function}` reads state variable `{}`, which has no value yet; run `init` first, or assign it",
@@ -372,14 +375,6 @@ impl Session {
         // A panic while it was held left a list that is whole.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn new_outputs(specialization: &Specialization) -> Result<Vec<Tensor>> {
-    let zeros = |(dtype, shape): &(DType, Vec<usize>)| {
-        memory::check_tensor("an output", *dtype, shape)?;
-        Ok(Tensor::zeros(*dtype, shape))
-    };
-    specialization.outputs.iter().map(zeros).collect()
 }
 
 /// Sizes by the names of their symbols, said to come from `place`.

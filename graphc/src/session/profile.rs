@@ -116,7 +116,7 @@ impl Session {
         let source = self.source(name, index, function, &bound, &binding)?;
         let compiled = lower(&source, self.executor.target())?;
         let steps = StepInfo::all(&compiled.main);
-        let mut outputs = super::new_outputs(&specialization)?;
+        let mut outputs = specialization.new_outputs()?;
         let mut times: Vec<Vec<Duration>> = vec![Vec::new(); steps.len()];
         let mut runs = Vec::new();
         let started = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use graphc_ir::Tensor;
 
 use super::cache::Specialization;
-use super::{Outputs, Session, new_outputs};
+use super::{Outputs, Session};
 use crate::error::Result;
 use crate::executor;
 
@@ -34,7 +34,7 @@ impl Session {
         let feeds: Vec<_> = feeds.into_iter().collect();
         let specialization = self.specialization(name, &feeds)?;
         self.check_state(&specialization)?;
-        let outputs = new_outputs(&specialization)?;
+        let outputs = specialization.new_outputs()?;
         let Session { module, executor, state, .. } = self;
         let function = &module.functions[specialization.function];
         let run = executor.start(&specialization.code, function, &feeds, outputs, state)?;
@@ -49,7 +49,7 @@ impl Session {
     /// since, [`crate::Error::Device`] if the device is lost.
     pub fn finish(&self, started: Started) -> Result<Outputs> {
         let Started { specialization, run } = started;
-        let outputs = self.executor.finish(&specialization.code, run, new_outputs(&specialization)?)?;
+        let outputs = self.executor.finish(&specialization.code, run, || specialization.new_outputs())?;
         Ok(self.named(&specialization, outputs))
     }
 }

@@ -10,7 +10,7 @@ use graphc_ir::tensor::element_count;
 use graphc_ir::{StateDecl, StateRole, Tensor};
 
 use super::feeds::described;
-use crate::error::{Error, Result, suggest};
+use crate::error::{Error, Result, names, suggest};
 
 /// Reads a value from where it is.
 type Fetch = Box<dyn Fn() -> Result<Tensor> + Send + Sync>;
@@ -36,6 +36,9 @@ pub(crate) struct State {
     away: Vec<Option<Away>>,
     /// Counts the assignments of each variable; what was computed from one holds for that count only.
     versions: Vec<u64>,
+    /// Variables whose value a run left half written. They have none until they are assigned.
+    lost: Vec<bool>,
+    names: Vec<String>,
     /// The dims of the variables' types.
     dims: Binding,
 }
@@ -48,6 +51,8 @@ impl State {
             values: vec![None; count],
             away: (0..count).map(|_| None).collect(),
             versions: vec![0; count],
+            lost: vec![false; count],
+            names: module.state.iter().map(|decl| decl.name.clone()).collect(),
             dims,
         };
         for (i, decl) in module.state.iter().enumerate() {
@@ -69,7 +74,13 @@ impl State {
     }
 
     /// A variable's value, if it has one, wherever it is.
+    ///
+    /// # Errors
+    /// If it was lost, or the device that holds it is.
     pub fn get(&self, i: usize) -> Result<Option<&Arc<Tensor>>> {
+        if self.lost[i] {
+            return Err(Error::Device(self.loss(i)));
+        }
         match &self.away[i] {
             None => Ok(self.values[i].as_ref()),
             Some(away) => {
@@ -113,6 +124,36 @@ impl State {
     /// Notes that a variable was assigned.
     pub fn touch(&mut self, i: usize) {
         self.versions[i] += 1;
+        self.lost[i] = false;
+    }
+
+    /// Notes what a run did that ended while it assigned variables: those that have their new value, and those of which
+    /// some elements may be new. Gives the sentence that tells so.
+    pub fn tear(&mut self, assigned: &[usize], lost: &[usize]) -> String {
+        assigned.iter().for_each(|i| self.touch(*i));
+        for i in lost {
+            (self.values[*i], self.away[*i]) = (None, None);
+            self.touch(*i);
+            self.lost[*i] = true;
+        }
+        let named = |list: &[usize]| names(list.iter().map(|i| self.names[*i].as_str()));
+        format!(
+            "the run ended while it assigned state; lost: {}; with their new value: {}; all others are as they were",
+            named(lost),
+            named(assigned)
+        )
+    }
+
+    /// That a variable was lost, and what to do; `None` if it was not.
+    pub fn lost(&self, i: usize) -> Option<String> {
+        self.lost[i].then(|| self.loss(i))
+    }
+
+    fn loss(&self, i: usize) -> String {
+        format!(
+            "the value of state variable `{}` was lost when a run failed; assign it, or read the module again",
+            self.names[i]
+        )
     }
 
     /// Assigns a value of the variable's type; the first one binds the type's dims for the session.

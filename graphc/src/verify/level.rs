@@ -78,7 +78,7 @@ impl Level {
         let state = State::new(module, Binding::new())?;
         let binding = feeds::bind(name, function, fed, state.dims())?;
         let inputs: Vec<Tensor> =
-            function.inputs.iter().filter_map(|n| feeds::find(fed, n).cloned()).collect();
+            function.inputs.iter().enumerate().filter_map(|(i, n)| feeds::find(fed, i, n).cloned()).collect();
         // A variable without a value is not read, or the definition would have failed.
         let missing = Tensor::zeros(graphc_ir::DType::Bool, &[0]);
         let mut values: Vec<Tensor> =

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use graphc_ir::Dim;
 use graphc_ir::graph::{Graph, Node, NodeId, ValueId};
 use graphc_ir::ops::Op;
 
@@ -46,13 +47,17 @@ pub fn renames_axes(graph: &Graph, node: &Node) -> bool {
     match &node.op {
         Op::Broadcast(_) | Op::Transpose(_) => true,
         Op::Reshape(_) => {
-            let keep = |v: ValueId| -> Vec<usize> {
-                graph.ty(v).static_shape().into_iter().filter(|d| *d != 1).collect()
-            };
-            keep(node.ins[0]) == keep(node.out(0))
+            let keep = |v: ValueId| sizes_of(graph, v).filter(|d| *d != 1);
+            keep(node.ins[0]).eq(keep(node.out(0)))
         }
         _ => false,
     }
+}
+
+/// The sizes of a bound graph's value; this is asked so often that it makes no list of them.
+fn sizes_of(graph: &Graph, v: ValueId) -> impl Iterator<Item = usize> {
+    let size = |d: &Dim| d.as_const().and_then(|n| usize::try_from(n).ok());
+    graph.ty(v).dims.iter().map(move |d| size(d).expect("dims are numbers after binding"))
 }
 
 /// Dims of values, partitioned into axes.
@@ -74,7 +79,7 @@ impl Classes {
     fn add(&mut self, graph: &Graph, v: ValueId) {
         if !self.first.contains_key(&v) {
             self.first.insert(v, self.parent.len());
-            for d in graph.ty(v).static_shape() {
+            for d in sizes_of(graph, v) {
                 self.parent.push(self.parent.len());
                 self.size.push(d);
             }
@@ -147,9 +152,8 @@ pub fn analyze(
             // The widest; among equals the first.
             .rev()
             .max_by_key(|v| {
-                let shape = graph.ty(*v).static_shape();
-                let rank = shape.iter().filter(|d| **d != 1).count();
-                (rank, shape.iter().product::<usize>())
+                let rank = sizes_of(graph, *v).filter(|d| *d != 1).count();
+                (rank, sizes_of(graph, *v).product::<usize>())
             })
             .ok_or("nothing to compute")?,
     };
@@ -174,12 +178,12 @@ pub fn analyze(
     let mut axes = BTreeMap::new();
     let values: Vec<ValueId> = classes.first.keys().copied().collect();
     for v in values {
-        let shape = graph.ty(v).static_shape();
-        let map: Vec<Option<usize>> = (0..shape.len())
-            .map(|d| {
+        let map: Vec<Option<usize>> = sizes_of(graph, v)
+            .enumerate()
+            .map(|(d, size)| {
                 let class = classes.dim(v, d);
                 let class = classes.find(class);
-                (shape[d] != 1).then(|| axis_of[&class])
+                (size != 1).then(|| axis_of[&class])
             })
             .collect();
         axes.insert(v, map);
@@ -198,7 +202,7 @@ pub fn analyze(
 
 /// Says which dims of a node's operands and results are the same axis.
 fn unite_node(graph: &Graph, node: &Node, classes: &mut Classes) -> Result<(), Rejected> {
-    let shape = |v: ValueId| graph.ty(v).static_shape();
+    let dims = |v: ValueId| &graph.ty(v).dims[..];
     let mut unite = |a: (ValueId, usize), b: (ValueId, usize)| {
         let (x, y) = (classes.dim(a.0, a.1), classes.dim(b.0, b.1));
         classes.unite(x, y)
@@ -207,8 +211,8 @@ fn unite_node(graph: &Graph, node: &Node, classes: &mut Classes) -> Result<(), R
         Op::Map(_) | Op::Cast(_) | Op::Check(_) => {
             for v in &node.ins {
                 // The condition of a check may have a shape of its own.
-                if shape(*v) == shape(node.out(0)) {
-                    for d in 0..shape(*v).len() {
+                if dims(*v) == dims(node.out(0)) {
+                    for d in 0..dims(*v).len() {
                         unite((*v, d), (node.out(0), d))?;
                     }
                 } else if !matches!(node.op, Op::Check(_)) {
@@ -227,17 +231,14 @@ fn unite_node(graph: &Graph, node: &Node, classes: &mut Classes) -> Result<(), R
             }
         }
         Op::Reshape(_) => {
-            let wide = |v: ValueId| -> Vec<usize> {
-                let s = shape(v);
-                (0..s.len()).filter(|d| s[*d] != 1).collect()
-            };
-            for (a, b) in wide(node.ins[0]).into_iter().zip(wide(node.out(0))) {
+            let wide = |v: ValueId| sizes_of(graph, v).enumerate().filter(|(_, s)| *s != 1).map(|(d, _)| d);
+            for (a, b) in wide(node.ins[0]).zip(wide(node.out(0))) {
                 unite((node.ins[0], a), (node.out(0), b))?;
             }
         }
         Op::Reduce(_) | Op::Moments(_) => {
             let folded = fold_axes(&node.op).unwrap_or(&[]);
-            let kept = (0..shape(node.ins[0]).len()).filter(|d| !folded.contains(d));
+            let kept = (0..dims(node.ins[0]).len()).filter(|d| !folded.contains(d));
             for (k, d) in kept.enumerate() {
                 for o in node.outs() {
                     unite((node.ins[0], d), (o, k))?;
@@ -266,7 +267,7 @@ fn place_other_classes(
     let mut together: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (start, end) in values {
         let roots: Vec<usize> = (start..end).map(|i| classes.find(i)).collect();
-        for r in &roots {
+        for r in roots.iter().filter(|r| classes.size[**r] != 1 && !axis_of.contains_key(r)) {
             together.entry(*r).or_default().extend(roots.iter().filter(|o| *o != r));
         }
         let mut distinct: Vec<usize> = roots.iter().copied().filter(|r| classes.size[*r] != 1).collect();
@@ -275,11 +276,8 @@ fn place_other_classes(
             return Err("one axis would be met twice");
         }
     }
-    for class in together.keys().copied().collect::<Vec<_>>() {
-        if classes.size[class] == 1 || axis_of.contains_key(&class) {
-            continue;
-        }
-        let taken: Vec<usize> = together[&class].iter().filter_map(|c| axis_of.get(c).copied()).collect();
+    for (class, others) in together {
+        let taken: Vec<usize> = others.iter().filter_map(|c| axis_of.get(c).copied()).collect();
         let free = (0..sizes.len()).find(|a| sizes[*a] == classes.size[class] && !taken.contains(a));
         axis_of.insert(class, free.ok_or("an axis outside the domain")?);
     }

@@ -9,8 +9,9 @@ pub mod anchor;
 mod build;
 mod cycle;
 pub mod domain;
+mod order;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, NodeId, ValueId};
@@ -19,7 +20,9 @@ use graphc_ir::scalar::Class;
 
 use crate::remarks::Remarks;
 use anchor::is_anchor;
+use cycle::Seen;
 use domain::{analyze, fold_axes, renames_axes};
+use order::{Order, Place};
 
 /// What fusion may do.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,9 @@ pub struct FuseOptions {
 /// More nodes than this in one cluster only press on registers.
 const MAX_MEMBERS: usize = 96;
 
+/// Inline nodes on top of each other: every user computes all of them.
+const MAX_INLINE_DEPTH: usize = 4;
+
 /// A group of nodes on its way to become a step.
 #[derive(Clone, Debug)]
 struct Cluster {
@@ -44,6 +50,8 @@ struct Cluster {
     members: Vec<NodeId>,
     /// The dot, convolution or pool whose epilogue the others are.
     anchor: Option<NodeId>,
+    /// Where it stands among all units: at the place of one of its members.
+    place: Place,
 }
 
 /// The clustering of a graph.
@@ -56,9 +64,9 @@ pub(crate) struct Clusters<'g> {
     is_result: Vec<bool>,
     is_update: Vec<bool>,
     inline: Vec<bool>,
-    /// The latest node among everything that a node's unit depends on, itself included: a unit whose
-    /// horizon lies before a cluster cannot depend on it.
-    horizon: Vec<NodeId>,
+    /// The units in an order in which operands come first; the place of a node is its number.
+    order: Order,
+    seen: Seen,
     options: FuseOptions,
 }
 
@@ -91,11 +99,13 @@ impl<'g> Clusters<'g> {
             is_update[r.index()] |= i >= options.outputs;
         }
         let inline = vec![false; graph.len()];
-        let horizon = vec![NodeId(0); graph.len()];
         let of = vec![None; graph.len()];
+        let (order, seen) = (Order::of(graph.len()), Seen::of(graph.len()));
+        let list = Vec::new();
         let mut clusters =
-            Clusters { graph, users, of, list: Vec::new(), is_result, is_update, inline, horizon, options };
+            Clusters { graph, users, of, list, is_result, is_update, inline, order, seen, options };
         clusters.find_inline(options.enabled);
+        clusters.store_what_users_cannot_compute();
         clusters
     }
 
@@ -112,6 +122,56 @@ impl<'g> Clusters<'g> {
             };
             self.inline[i] = cheap && (matches!(node.op, Op::Const(_)) || self.feeds_clusters(node.out(0)));
         }
+        // Each user computes all that is inline behind it: of a long chain of comparisons some are stored.
+        let mut depth = vec![0; self.graph.len()];
+        for (id, node) in self.graph.nodes() {
+            if self.inline[id.index()] {
+                let behind = node.ins.iter().map(|v| depth[self.graph.value(self.behind(*v)).node.index()]);
+                // Numbers and coordinates have nothing behind them, and cost nothing.
+                depth[id.index()] = usize::from(!node.ins.is_empty()) + behind.max().unwrap_or(0);
+                if depth[id.index()] > MAX_INLINE_DEPTH {
+                    self.inline[id.index()] = false;
+                    depth[id.index()] = 0;
+                }
+            }
+        }
+    }
+
+    /// Takes back what is inline where a user cannot compute it in its own sweep.
+    fn store_what_users_cannot_compute(&mut self) {
+        let graph = self.graph;
+        let mut pending: BTreeSet<NodeId> = graph.nodes().map(|(id, _)| id).collect();
+        while let Some(id) = pending.pop_first() {
+            let op = &graph.node(id).op;
+            let anchor = is_anchor(op).then_some(id);
+            if (anchor.is_none() && !computes(op)) || self.inline[id.index()] {
+                continue;
+            }
+            let alone = BTreeSet::from([id]);
+            let linked = self.with_links(&alone);
+            let computed = |n: &&NodeId| self.inline[n.index()] && computes(&graph.node(**n).op);
+            let inline: Vec<NodeId> = linked.iter().filter(computed).copied().collect();
+            if inline.is_empty() || analyze(graph, &linked, anchor, &|v| self.stored(v, &alone)).is_ok() {
+                continue;
+            }
+            for n in inline {
+                self.inline[n.index()] = false;
+                pending.insert(n);
+                // What uses it has another operand now.
+                let mut stack: Vec<NodeId> = self.users_of(n).copied().collect();
+                while let Some(user) = stack.pop() {
+                    if renames_axes(graph, graph.node(user)) || self.inline[user.index()] {
+                        stack.extend(self.users_of(user));
+                    } else {
+                        pending.insert(user);
+                    }
+                }
+            }
+        }
+    }
+
+    fn users_of(&self, id: NodeId) -> impl Iterator<Item = &NodeId> {
+        self.graph.node(id).outs().flat_map(|o| self.users[o.index()].iter())
     }
 
     /// Whether all that a node's result is used for is to be folded.
@@ -124,11 +184,21 @@ impl<'g> Clusters<'g> {
 
     /// Whether a value is used by computing nodes alone.
     fn feeds_clusters(&self, v: ValueId) -> bool {
-        !self.is_result[v.index()]
-            && self.users[v.index()].iter().all(|u| {
+        let mut stack = vec![v];
+        while let Some(v) = stack.pop() {
+            if self.is_result[v.index()] {
+                return false;
+            }
+            for u in &self.users[v.index()] {
                 let node = self.graph.node(*u);
-                computes(&node.op) || (renames_axes(self.graph, node) && self.feeds_clusters(node.out(0)))
-            })
+                if renames_axes(self.graph, node) {
+                    stack.push(node.out(0));
+                } else if !computes(&node.op) {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     fn cluster(&self, c: usize) -> &Cluster {
@@ -150,11 +220,14 @@ impl<'g> Clusters<'g> {
     fn producers(&self, id: NodeId) -> Vec<usize> {
         let mut stack = vec![id];
         let mut found = Vec::new();
+        let mut inline = BTreeSet::new();
         while let Some(id) = stack.pop() {
             for v in &self.graph.node(id).ins {
                 let source = self.graph.value(self.behind(*v)).node;
                 if self.inline[source.index()] {
-                    stack.push(source);
+                    if inline.insert(source) {
+                        stack.push(source);
+                    }
                 } else {
                     found.extend(self.of[source.index()]);
                 }
@@ -165,38 +238,8 @@ impl<'g> Clusters<'g> {
 
     fn open(&mut self, id: NodeId, anchor: Option<NodeId>) -> usize {
         self.of[id.index()] = Some(self.list.len());
-        self.list.push(Some(Cluster { members: vec![id], anchor }));
+        self.list.push(Some(Cluster { members: vec![id], anchor, place: id.0 }));
         self.list.len() - 1
-    }
-
-    /// Computes the horizon of a node whose operands have theirs.
-    fn look(&mut self, id: NodeId) {
-        let operands =
-            self.graph.node(id).ins.iter().map(|v| self.horizon[self.graph.value(*v).node.index()]);
-        self.horizon[id.index()] = operands.fold(id, NodeId::max);
-    }
-
-    /// Raises the horizon of a merged cluster and of everything already seen that depends on it.
-    fn raise_horizon(&mut self, c: usize) {
-        let members = &self.cluster(c).members;
-        let far = members.iter().map(|m| self.horizon[m.index()]).max().unwrap_or(NodeId(0));
-        let mut stack = members.clone();
-        while let Some(id) = stack.pop() {
-            if self.horizon[id.index()] < far {
-                self.horizon[id.index()] = far;
-                if let Some(c) = self.of[id.index()] {
-                    stack.extend(&self.cluster(c).members);
-                }
-            } else if !self.cluster(c).members.contains(&id) {
-                continue;
-            }
-            let users = self.graph.node(id).outs().flat_map(|o| self.users[o.index()].iter());
-            // Nodes not seen yet have a horizon of 0 and compute it when they are.
-            stack.extend(users.filter(|u| {
-                let h = self.horizon[u.index()];
-                h != NodeId(0) && h < far
-            }));
-        }
     }
 
     /// Operands that a node reads as they lie in memory: they cannot be made in its own cluster.
@@ -234,11 +277,15 @@ impl<'g> Clusters<'g> {
 
     /// The values that members and their inline nodes read from outside.
     fn reads(&self, members: &BTreeSet<NodeId>) -> Vec<ValueId> {
-        let inner: BTreeSet<NodeId> = self.with_links(members).into_iter().collect();
+        self.reads_of(&self.with_links(members))
+    }
+
+    /// The values that members, given with their links in order, read from outside.
+    fn reads_of(&self, linked: &[NodeId]) -> Vec<ValueId> {
         let mut reads = Vec::new();
-        let mut seen = BTreeSet::new();
-        for v in inner.iter().flat_map(|id| &self.graph.node(*id).ins) {
-            if !inner.contains(&self.graph.value(*v).node) && seen.insert(*v) {
+        let mut seen = HashSet::new();
+        for v in linked.iter().flat_map(|id| &self.graph.node(*id).ins) {
+            if linked.binary_search(&self.graph.value(*v).node).is_err() && seen.insert(*v) {
                 reads.push(*v);
             }
         }
@@ -267,29 +314,33 @@ impl<'g> Clusters<'g> {
         }
         let linked = self.with_links(&members);
         let fixed = linked.iter().flat_map(|id| self.fixed_operands(*id));
-        if fixed.map(|v| self.graph.value(self.behind(*v)).node).any(|n| linked.contains(&n)) {
+        let sources = fixed.map(|v| self.graph.value(self.behind(*v)).node);
+        if sources.into_iter().any(|n| linked.binary_search(&n).is_ok()) {
             return Err("a kernel's operand or a random key would be made in its own step");
         }
         analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
-        if self.ports(&members) > self.options.max_ports {
+        if self.ports(&members, &linked) > self.options.max_ports {
             return Err("the step would have too many operands");
         }
-        if cycle::would_arise(self, into, other) {
+        let mut seen = std::mem::take(&mut self.seen);
+        let merge = cycle::without_cycle(self, &mut seen, into, other);
+        self.seen = seen;
+        let Some(merge) = merge else {
             return Err("a value between them is computed outside");
-        }
+        };
+        let place = merge.apply(self);
         for id in &members {
             self.of[id.index()] = Some(into);
         }
         self.list[other] = None;
-        self.list[into] = Some(Cluster { members: members.into_iter().collect(), anchor });
-        self.raise_horizon(into);
+        self.list[into] = Some(Cluster { members: members.into_iter().collect(), anchor, place });
         Ok(())
     }
 
-    fn ports(&self, members: &BTreeSet<NodeId>) -> usize {
+    fn ports(&self, members: &BTreeSet<NodeId>, linked: &[NodeId]) -> usize {
         let writes =
             |id: &NodeId| self.graph.node(*id).outs().filter(|o| self.needed_outside(*o, members)).count();
-        self.reads(members).len() + members.iter().map(writes).sum::<usize>()
+        self.reads_of(linked).len() + members.iter().map(writes).sum::<usize>()
     }
 
     /// Whether a value is a member's and needed outside.
@@ -299,32 +350,28 @@ impl<'g> Clusters<'g> {
 
     /// Whether a member's result is used by anything but members.
     fn needed_outside(&self, v: ValueId, members: &BTreeSet<NodeId>) -> bool {
-        if self.is_result[v.index()] {
-            return true;
-        }
-        self.users[v.index()].iter().any(|u| {
-            if members.contains(u) {
-                return false;
+        let mut stack = vec![v];
+        while let Some(v) = stack.pop() {
+            if self.is_result[v.index()] {
+                return true;
             }
-            // A renaming or an inline node is no use of its own: its users are.
-            let node = self.graph.node(*u);
-            let passes = self.inline[u.index()] || renames_axes(self.graph, node);
-            !passes || self.needed_outside(node.out(0), members)
-        })
+            for u in self.users[v.index()].iter().filter(|u| !members.contains(u)) {
+                // A renaming or an inline node is no use of its own: its users are.
+                let node = self.graph.node(*u);
+                if !self.inline[u.index()] && !renames_axes(self.graph, node) {
+                    return true;
+                }
+                stack.push(node.out(0));
+            }
+        }
+        false
     }
 }
 
 /// Groups the nodes of a bound graph of primitives into clusters.
 pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Result<Graph> {
     debug_assert!(options.outputs <= graph.results().len());
-    let mut stored = BTreeSet::new();
-    let clusters = loop {
-        match group(graph, options, &stored, remarks) {
-            Ok(clusters) => break clusters,
-            // Their users cannot compute them in their own sweep: store them, and start again.
-            Err(inline) => stored.extend(inline),
-        }
-    };
+    let clusters = group(graph, options, remarks);
     build::rebuild(&clusters, |kind, members| {
         remarks.applied("fuse", || {
             let names: Vec<String> = members.iter().map(|m| graph.describe(*m)).collect();
@@ -337,33 +384,15 @@ pub fn fuse(graph: &Graph, options: FuseOptions, remarks: &mut Remarks) -> Resul
     })
 }
 
-/// Clusters in one pass over the nodes; fails with inline nodes that must be stored instead.
-fn group<'g>(
-    graph: &'g Graph,
-    options: FuseOptions,
-    stored: &BTreeSet<NodeId>,
-    remarks: &mut Remarks,
-) -> std::result::Result<Clusters<'g>, Vec<NodeId>> {
+/// Clusters in one pass over the nodes.
+fn group<'g>(graph: &'g Graph, options: FuseOptions, remarks: &mut Remarks) -> Clusters<'g> {
     let mut clusters = Clusters::new(graph, options);
-    for id in stored {
-        clusters.inline[id.index()] = false;
-    }
     for (id, node) in graph.nodes() {
-        clusters.look(id);
         let anchor = is_anchor(&node.op).then_some(id);
         if (anchor.is_none() && !computes(&node.op)) || clusters.inline[id.index()] {
             continue;
         }
         let mut home = clusters.open(id, anchor);
-        let alone = BTreeSet::from([id]);
-        let linked = clusters.with_links(&alone);
-        if analyze(graph, &linked, anchor, &|v| clusters.stored(v, &alone)).is_err() {
-            let computed = |n: &NodeId| clusters.inline[n.index()] && computes(&graph.node(*n).op);
-            let inline: Vec<NodeId> = linked.into_iter().filter(computed).collect();
-            if !inline.is_empty() {
-                return Err(inline);
-            }
-        }
         if !options.enabled || anchor.is_some() {
             continue;
         }
@@ -394,7 +423,7 @@ fn group<'g>(
     if options.enabled {
         merge_siblings(&mut clusters);
     }
-    Ok(clusters)
+    clusters
 }
 
 /// Merges a cluster of folds, with the work before them, into the latest kernel that makes an operand of theirs: they
@@ -414,6 +443,9 @@ fn join_kernel(clusters: &mut Clusters<'_>, home: usize) {
 
 /// Merges clusters over one domain that read the same value: one pass over it instead of two.
 fn merge_siblings(clusters: &mut Clusters<'_>) {
+    let mut wide: Vec<Option<Option<Vec<usize>>>> = vec![None; clusters.list.len()];
+    // Looked up only. Clusters of as many members are the same ones.
+    let mut tried = HashSet::new();
     for v in 0..clusters.graph.value_count() {
         let mut readers: Vec<usize> =
             clusters.users[v].iter().filter_map(|u| clusters.of[u.index()]).collect();
@@ -428,21 +460,32 @@ fn merge_siblings(clusters: &mut Clusters<'_>) {
         readers.sort_unstable();
         readers.dedup();
         readers.retain(|c| clusters.cluster(*c).anchor.is_none());
-        let wide = |clusters: &Clusters<'_>, c: usize| {
-            let members: BTreeSet<NodeId> = clusters.cluster(c).members.iter().copied().collect();
-            let stored = |v| clusters.stored(v, &members);
-            analyze(clusters.graph, &clusters.with_links(&members), None, &stored).map(|d| d.sizes)
-        };
-        let mut i = 0;
-        while i + 1 < readers.len() {
-            let (a, b) = (readers[i], readers[i + 1]);
+        let mut readers = readers.into_iter();
+        let Some(mut a) = readers.next() else { continue };
+        for b in readers {
+            let (x, y) = (clusters.cluster(a).members.len(), clusters.cluster(b).members.len());
+            // Two clusters meet at each value that both read.
+            if x + y > MAX_MEMBERS || !tried.insert((a, b, x, y)) {
+                a = b;
+                continue;
+            }
+            for c in [a, b] {
+                wide[c].get_or_insert_with(|| sizes(clusters, c));
+            }
             let same =
-                matches!((wide(clusters, a), wide(clusters, b)), (Ok(x), Ok(y)) if x == y && !x.is_empty());
-            if a != b && same && clusters.merge(a, b).is_ok() {
-                readers.remove(i + 1);
+                matches!((&wide[a], &wide[b]), (Some(Some(x)), Some(Some(y))) if x == y && !x.is_empty());
+            if same && clusters.merge(a, b).is_ok() {
+                wide[a] = None;
             } else {
-                i += 1;
+                a = b;
             }
         }
     }
+}
+
+/// The sizes of a cluster's domain.
+fn sizes(clusters: &Clusters<'_>, c: usize) -> Option<Vec<usize>> {
+    let members: BTreeSet<NodeId> = clusters.cluster(c).members.iter().copied().collect();
+    let stored = |v| clusters.stored(v, &members);
+    analyze(clusters.graph, &clusters.with_links(&members), None, &stored).map(|d| d.sizes).ok()
 }

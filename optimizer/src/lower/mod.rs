@@ -9,7 +9,7 @@ mod nest;
 pub mod view;
 mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use graphc_ir::error::{Error, Result};
@@ -107,10 +107,11 @@ pub fn lower(
 /// Which values depend on constants, on invariants and on state that is not assigned alone.
 fn stable_values(graph: &Graph, updates: &[usize], invariants: usize) -> Vec<bool> {
     let mut stable = vec![false; graph.value_count()];
+    let assigned: BTreeSet<usize> = updates.iter().copied().collect();
     for (_, node) in graph.nodes() {
         let is = match &node.op {
             Op::Input(input) => input.index < invariants,
-            Op::StateRead(s) => !updates.contains(&s.index),
+            Op::StateRead(s) => !assigned.contains(&s.index),
             _ => node.ins.iter().all(|v| stable[v.index()]),
         };
         for o in node.outs() {

@@ -89,6 +89,10 @@ pub(super) fn candidates(program: &Program, uses: &Uses) -> Vec<Vec<(usize, usiz
     }
     let pairs_of = |step: &Step| {
         let mut pairs = Vec::new();
+        // Only these share; steps of other kinds may have any number of ports, and all pairs of them would be looked at.
+        if step.kernel.swept().is_none() {
+            return pairs;
+        }
         for (w, target) in step.writes.iter().enumerate() {
             let result = program.buffer(target.buffer);
             if result.kind != BufferKind::Temp || writers[target.buffer.index()] != 1 {

@@ -9,9 +9,12 @@ mod pattern;
 mod reshape;
 mod scan;
 
+use std::collections::HashMap;
+
 use graphc_ir::Builder;
 use graphc_ir::error::Result;
 use graphc_ir::graph::{Graph, Node, ValueId};
+use graphc_ir::ops::{Op, Scan};
 use graphc_ir::scalar::ScalarFn;
 
 use crate::remarks::Remarks;
@@ -58,6 +61,22 @@ pub struct Context<'a> {
     pub old: &'a Graph,
     /// Uses of the old graph's values.
     pub uses: &'a [u32],
+    /// Loops of the old graph.
+    loops: &'a Loops<'a>,
+}
+
+/// Loops by their operands; looked up, never gone through.
+type Loops<'g> = HashMap<&'g [ValueId], Vec<&'g Scan>>;
+
+/// The loops of a graph.
+fn loops(graph: &Graph) -> Loops<'_> {
+    let mut loops = Loops::new();
+    for (_, node) in graph.nodes() {
+        if let Op::Scan(scan) = &node.op {
+            loops.entry(&node.ins).or_default().push(scan);
+        }
+    }
+    loops
 }
 
 impl Context<'_> {
@@ -97,11 +116,11 @@ pub fn sweep<'r>(
 ) -> Result<Graph> {
     let mut graph = graph.pruned()?;
     for _ in 0..MAX_SWEEPS {
-        let uses = graph.use_counts();
+        let (uses, loops) = (graph.use_counts(), loops(&graph));
         let mut fired = false;
         let next = graph.rebuild(|b, id, node, ins| {
             for rule in rules.clone() {
-                let mut cx = Context { b, old: &graph, uses: &uses };
+                let mut cx = Context { b, old: &graph, uses: &uses, loops: &loops };
                 match (rule.apply)(&mut cx, node, ins)? {
                     Outcome::No => {}
                     Outcome::Rejected(reason) => {

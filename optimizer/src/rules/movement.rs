@@ -11,9 +11,11 @@ fn keep(v: ValueId) -> Outcome {
     Outcome::Replace(vec![v])
 }
 
+/// The operation that makes a value, and its first operands: a movement has one. A concat may have any number, and a
+/// copy of all of them for each of its users would be too much.
 fn operand(cx: &Context<'_>, v: ValueId) -> (Op, Vec<ValueId>) {
     let node = cx.b.graph().def(v);
-    (node.op.clone(), node.ins.clone())
+    (node.op.clone(), node.ins.iter().take(2).copied().collect())
 }
 
 pub(super) static RULES: &[Rule] = &[

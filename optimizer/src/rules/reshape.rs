@@ -293,8 +293,10 @@ fn iota_axis(op: &Iota, runs: &[Run]) -> Option<usize> {
 
 /// An operand of the outer shape, in the inner one.
 fn in_shape(cx: &mut Context<'_>, v: ValueId, fit: &Fit, whole: &[Dim]) -> Result<ValueId> {
-    let node = cx.b.graph().def(v).clone();
-    match (fit, &node.op) {
+    let node = cx.b.graph().def(v);
+    let (iota, x) =
+        (if let Op::Iota(op) = &node.op { Some(op.clone()) } else { None }, node.ins.first().copied());
+    match (fit, iota) {
         (Fit::Number(number), _) => {
             let dtype = cx.b.ty(v).dtype;
             let number = cx.b.constant(graphc_ir::Tensor::scalar(dtype, *number))?;
@@ -302,12 +304,10 @@ fn in_shape(cx: &mut Context<'_>, v: ValueId, fit: &Fit, whole: &[Dim]) -> Resul
         }
         (Fit::Broadcast(axes), _) => {
             let varying: Vec<Dim> = axes.iter().map(|a| whole[*a].clone()).collect();
-            let x = cx.b.reshape(node.ins[0], &varying)?;
+            let x = cx.b.reshape(x.unwrap_or(v), &varying)?;
             cx.b.broadcast(x, whole, axes)
         }
-        (Fit::Iota(axis), Op::Iota(op)) => {
-            cx.b.op1(Iota { dims: whole.to_vec(), axis: *axis, ..op.clone() }, &[])
-        }
+        (Fit::Iota(axis), Some(op)) => cx.b.op1(Iota { dims: whole.to_vec(), axis: *axis, ..op }, &[]),
         _ => cx.b.reshape(v, whole),
     }
 }

@@ -166,17 +166,11 @@ fn parts(op: &Scan, used: &[bool]) -> Parts {
 
 /// The loops over the same operands, this one included, in order.
 fn twins<'a>(cx: &Context<'a>, op: &Scan, node: &Node) -> Vec<&'a Scan> {
-    let same = |n: &'a Node| match &n.op {
-        Op::Scan(other)
-            if n.ins == node.ins
-                && (other.carries, other.stacks, other.reverse) == (op.carries, op.stacks, op.reverse)
-                && other.length == op.length =>
-        {
-            Some(other)
-        }
-        _ => None,
+    let same = |other: &&Scan| {
+        (other.carries, other.stacks, other.reverse) == (op.carries, op.stacks, op.reverse)
+            && other.length == op.length
     };
-    cx.old.nodes().filter_map(|(_, n)| same(n)).collect()
+    cx.loops.get(&node.ins[..]).into_iter().flatten().copied().filter(same).collect()
 }
 
 /// s' = s + x over a stack of three, perhaps with every s stacked.

@@ -1,5 +1,6 @@
 //! The steps of a Program, compiled, and where its buffers lie.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use graphc_ir::error::{Error, Result};
@@ -8,7 +9,7 @@ use graphc_ir::tensor::Tensor;
 
 use super::step::{CompiledStep, Machine, StepFailure, overlaps};
 use crate::nest::Memory;
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolError};
 
 /// Where a buffer lies.
 #[derive(Clone, Debug)]
@@ -71,6 +72,12 @@ impl Code {
         Ok(Code { homes, steps })
     }
 
+    /// Makes a step panic when it is run.
+    #[cfg(test)]
+    pub fn break_step(&mut self, index: usize) {
+        self.steps[index].step = CompiledStep::Broken;
+    }
+
     /// The number of buffers.
     pub fn buffers(&self) -> usize {
         self.homes.len()
@@ -118,8 +125,11 @@ impl Code {
     ) -> std::result::Result<(), StepFailure> {
         for (index, placed) in self.steps.iter().enumerate() {
             let memory = Memory { buffers: table, scratch: arena.wrapping_add(placed.scratch) };
+            // What a kernel does on this thread alone may panic, too: the caller has to know at which step.
             // SAFETY: the caller's promise.
-            if let Err(failure) = unsafe { placed.step.run(pool, memory) } {
+            let run = catch_unwind(AssertUnwindSafe(|| unsafe { placed.step.run(pool, memory) }));
+            let result = run.unwrap_or_else(|panic| Err(PoolError::panicked(panic.as_ref()).into()));
+            if let Err(failure) = result {
                 return Err(StepFailure::Inner { step: index, failure: Box::new(failure) });
             }
             after(index);

@@ -23,13 +23,15 @@ mod while_loop;
 mod fold_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn;
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use graphc_ir::error::Result;
-use graphc_ir::program::{BufferKind, VerifiedProgram};
-use thiserror::Error;
+use graphc_ir::error::{Error, Result};
+use graphc_ir::program::{BufferKind, Program, VerifiedProgram};
 
 use crate::isa::{FlushDenormals, Isa};
 use crate::memory::{Block, OutOfMemory};
@@ -37,6 +39,7 @@ use crate::pool::Pool;
 use crate::threshold::Threshold;
 
 use code::Code;
+use step::StepFailure;
 
 pub(crate) use conv::filter_form;
 pub(crate) use repack::packed_elements;
@@ -56,12 +59,12 @@ pub(crate) const THRESHOLDS: &[&[Threshold]] = &[
 pub struct CpuOptions {
     /// The threads; several executables may share them.
     pub pool: Arc<Pool>,
-    /// The instruction set, which this machine must have.
+    /// The instruction set; [`Executable::compile`] refuses one that this machine lacks.
     pub isa: Isa,
 }
 
 /// What a bound buffer is to the Program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A function's input.
     Input,
@@ -84,16 +87,28 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// Why a run did not happen, or ended early. A failed run leaves the state as it was.
-#[derive(Debug, Error)]
+/// Why a run did not happen, or ended early. The state is as it was, but after [`RunError::Torn`].
+#[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A check does not hold, an index is out of range, or a thread panicked.
+    /// A check does not hold, an index is out of range, or a kernel panicked, before any state was written.
     #[error("{at}: {message}")]
     Step {
         /// The user's nodes.
         at: String,
         /// What is wrong.
         message: String,
+    },
+    /// A kernel panicked, which is a bug, after state had been written. Variables in neither list are as they were.
+    #[error("{at}: {message}")]
+    Torn {
+        /// The user's nodes.
+        at: String,
+        /// What is wrong.
+        message: String,
+        /// Variables that have their new value.
+        assigned: Vec<usize>,
+        /// Variables of which some elements may be new: their value is lost.
+        lost: Vec<usize>,
     },
     /// A buffer was not bound.
     #[error("{role} {index} is not bound; bind it before the run")]
@@ -166,8 +181,60 @@ pub struct Executable {
 struct Shared {
     code: Code,
     options: CpuOptions,
+    /// Sorted by role and number.
     externals: Vec<External>,
+    assignments: Vec<Assignment>,
     arena_bytes: usize,
+}
+
+/// Which steps write a state variable.
+#[derive(Debug)]
+struct Assignment {
+    state: usize,
+    first: usize,
+    last: usize,
+}
+
+impl Assignment {
+    /// Of all variables that a Program writes.
+    fn of(program: &Program) -> Vec<Assignment> {
+        let mut all: BTreeMap<usize, Assignment> = BTreeMap::new();
+        for (step, port) in
+            program.steps.iter().enumerate().flat_map(|(i, s)| s.writes.iter().map(move |p| (i, p)))
+        {
+            if let BufferKind::State(state) = program.buffer(port.buffer).kind {
+                all.entry(state).or_insert(Assignment { state, first: step, last: step }).last = step;
+            }
+        }
+        all.into_values().collect()
+    }
+}
+
+/// Refuses an instruction set that the machine does not have: its kernels would be undefined behaviour.
+fn check_machine(isa: Isa, has: impl Fn(Isa) -> bool) -> Result<()> {
+    if has(isa) {
+        return Ok(());
+    }
+    Err(Error::new(format!("the instruction set {isa} was asked for, which this machine lacks"))
+        .help("take one of `Isa::available`"))
+}
+
+impl Shared {
+    /// The error of a run that a step ended.
+    fn failed(&self, failure: &StepFailure) -> RunError {
+        let (at, message) = self.code.describe(failure);
+        let StepFailure::Inner { step, .. } = failure else { return RunError::Step { at, message } };
+        let states = |wanted: &dyn Fn(&Assignment) -> bool| -> Vec<usize> {
+            self.assignments.iter().filter(|a| wanted(a)).map(|a| a.state).collect()
+        };
+        let assigned = states(&|a| a.last < *step);
+        // What fails by a check or an index writes no state: the verifier has seen to that.
+        let lost = states(&|a| a.first <= *step && *step <= a.last);
+        if assigned.is_empty() && lost.is_empty() {
+            return RunError::Step { at, message };
+        }
+        RunError::Torn { at, message, assigned, lost }
+    }
 }
 
 /// The memory of one run at a time of one executable.
@@ -190,13 +257,13 @@ impl Executable {
     /// # Errors
     /// When a step has no kernel for its element types, or the Program was planned for another machine:
     /// its [`Target`](graphc_ir::target::Target) must have been a [`CpuTarget`](crate::CpuTarget) of the
-    /// same instruction set and number of threads.
+    /// same instruction set and number of threads. When this machine lacks the instruction set.
     pub fn compile(program: &VerifiedProgram, options: CpuOptions) -> Result<Executable> {
+        check_machine(options.isa, Isa::is_available)?;
         let machine = Machine { isa: options.isa, threads: options.pool.threads() };
         let code = Code::new(machine, program)?;
-        let written =
-            |buffer: usize| program.steps.iter().flat_map(|s| &s.writes).any(|p| p.buffer.index() == buffer);
-        let externals = program
+        let written = program.written_buffers();
+        let mut externals: Vec<External> = program
             .buffers
             .iter()
             .enumerate()
@@ -209,11 +276,13 @@ impl Executable {
                     BufferKind::Const(_) | BufferKind::Temp => return None,
                 };
                 let (bytes, alignment) = (decl.bytes(), decl.dtype.size());
-                Some(External { role, index, buffer, bytes, alignment, written: written(buffer) })
+                Some(External { role, index, buffer, bytes, alignment, written: written[buffer] })
             })
             .collect();
+        externals.sort_by_key(|e| (e.role, e.index));
+        let assignments = Assignment::of(program);
         let arena_bytes = program.plan.arena_bytes;
-        Ok(Executable { shared: Arc::new(Shared { code, options, externals, arena_bytes }) })
+        Ok(Executable { shared: Arc::new(Shared { code, options, externals, assignments, arena_bytes }) })
     }
 
     /// Bytes of the arena of each workspace.
@@ -303,7 +372,8 @@ impl<'a> Binding<'a> {
             return Err(RunError::Workspace);
         }
         let mut found = false;
-        for external in shared.externals.iter().filter(|e| (e.role, e.index) == (role, index)) {
+        let first = shared.externals.partition_point(|e| (e.role, e.index) < (role, index));
+        for external in shared.externals[first..].iter().take_while(|e| (e.role, e.index) == (role, index)) {
             if external.bytes != given {
                 return Err(RunError::Size { role, index, given, needed: external.bytes });
             }
@@ -325,7 +395,7 @@ impl<'a> Binding<'a> {
     /// Runs the Program on the calling thread and the pool's.
     ///
     /// # Errors
-    /// When a buffer is not bound, a check does not hold, an index is out of range, or a thread panicked.
+    /// When a buffer is not bound, a check does not hold, an index is out of range, or a kernel panicked.
     pub fn run(self) -> std::result::Result<(), RunError> {
         self.run_observed(&mut |_| {})
     }
@@ -348,9 +418,6 @@ impl<'a> Binding<'a> {
         let result = unsafe {
             shared.code.run(&shared.options.pool, &workspace.table, workspace.arena.as_mut_ptr(), after)
         };
-        result.map_err(|failure| {
-            let (at, message) = shared.code.describe(&failure);
-            RunError::Step { at, message }
-        })
+        result.map_err(|failure| shared.failed(&failure))
     }
 }

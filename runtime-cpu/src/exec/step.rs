@@ -39,6 +39,9 @@ pub enum CompiledStep {
     Loop(Box<CompiledLoop>),
     While(Box<CompiledWhile>),
     Branch(Box<CompiledBranch>),
+    /// Panics.
+    #[cfg(test)]
+    Broken,
 }
 
 /// Why a step ended a run.
@@ -136,6 +139,8 @@ impl CompiledStep {
             CompiledStep::While(w) => w.scratch_bytes(),
             CompiledStep::Branch(branch) => branch.scratch_bytes(),
             CompiledStep::ArgReduce(_) | CompiledStep::Gather(_) | CompiledStep::ScatterAdd(_) => 0,
+            #[cfg(test)]
+            CompiledStep::Broken => 0,
         }
     }
 
@@ -153,6 +158,8 @@ impl CompiledStep {
             CompiledStep::Repack(_) => "pack panels",
             CompiledStep::Loop(_) | CompiledStep::While(_) => "loop",
             CompiledStep::Branch(_) => "branch",
+            #[cfg(test)]
+            CompiledStep::Broken => "broken",
         }
     }
 
@@ -196,6 +203,8 @@ impl CompiledStep {
                 CompiledStep::Loop(counted) => counted.run(pool, memory),
                 CompiledStep::While(w) => w.run(pool, memory),
                 CompiledStep::Branch(branch) => branch.run(pool, memory),
+                #[cfg(test)]
+                CompiledStep::Broken => panic!("a kernel that is broken"),
             }
         }
     }

@@ -57,7 +57,7 @@ impl Draft {
     }
 
     /// Places temporaries and scratch, and verifies.
-    fn plan(&self, target: &CpuTarget) -> VerifiedProgram {
+    pub fn plan(&self, target: &CpuTarget) -> VerifiedProgram {
         let mut program = self.program.clone();
         let mut end = 0usize;
         let mut place = |bytes: usize| {

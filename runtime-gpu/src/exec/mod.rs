@@ -21,7 +21,7 @@ use slot::Slot;
 /// No failure yet.
 const NONE: u32 = u32::MAX;
 
-/// Why a run failed; it left the state as it was.
+/// Why a run failed. State is as it was after [`RunError::Step`]; where the device fails, its memory may hold anything.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// A check does not hold, or an index is out of range.
@@ -121,6 +121,12 @@ impl Executable {
         let mut words = 0;
         for decl in &code.memory {
             memory.push(match external(decl)? {
+                // Shaders reach all the words that they were printed for, without checks.
+                Some(memory) if memory.words() < decl.words => {
+                    let (found, needed) = (memory.words(), decl.words);
+                    let message = format!("it has {found} words, but the code takes {needed}");
+                    return Err(GpuError::Refused { what: "memory from outside".into(), message });
+                }
                 Some(memory) => memory,
                 None => {
                     words += decl.words;

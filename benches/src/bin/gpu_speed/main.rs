@@ -261,7 +261,7 @@ fn shaders(work: &Work) -> Result<()> {
     let binding = binding(&work.module, work)?;
     let target = GpuTarget::new(&caps);
     let compiled = driver::compile(&graph, function, &binding, &target, &Options::default(), remarks)?;
-    for shader in Code::new(&compiled.main, &caps)?.shaders {
+    for shader in Code::new(&compiled.main, &caps)?.shaders() {
         println!("{}", shader.text);
     }
     Ok(())

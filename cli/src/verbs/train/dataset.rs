@@ -100,21 +100,35 @@ impl Dataset {
         self.rows
     }
 
-    /// The examples of some rows, in that order, by input.
-    pub fn batch(&self, rows: &[usize]) -> Vec<(&str, Tensor)> {
-        let gather = |column: &Column| {
-            let shape: Vec<usize> = [&[rows.len()], &column.shape[..]].concat();
-            let mut tensor = Tensor::zeros(column.dtype, &shape);
+    /// The examples of some rows, in that order, by input. They lie in `batch`, whose memory is used again as long as
+    /// the number of rows stays the same.
+    pub fn batch<'b>(
+        &'b self,
+        rows: &[usize],
+        batch: &'b mut Batch,
+    ) -> impl Iterator<Item = (&'b str, &'b Tensor)> {
+        if batch.rows != rows.len() {
+            let zeros =
+                |column: &Column| Tensor::zeros(column.dtype, &[&[rows.len()], &column.shape[..]].concat());
+            *batch = Batch { rows: rows.len(), tensors: self.inputs.iter().map(zeros).collect() };
+        }
+        for (column, tensor) in self.inputs.iter().zip(&mut batch.tensors) {
             let size = column.size();
             if size > 0 {
                 for (to, row) in tensor.bytes_mut().chunks_exact_mut(size).zip(rows) {
                     to.copy_from_slice(&column.bytes[row * size..][..size]);
                 }
             }
-            tensor
-        };
-        self.inputs.iter().map(|column| (column.name.as_str(), gather(column))).collect()
+        }
+        self.inputs.iter().map(|column| column.name.as_str()).zip(&batch.tensors)
     }
+}
+
+/// Memory for the rows of one data set that a function gets at once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    rows: usize,
+    tensors: Vec<Tensor>,
 }
 
 /// Every input must be given, and nothing else.

@@ -11,6 +11,7 @@ mod nested;
 mod order;
 mod plan;
 mod region;
+mod written;
 
 use super::{Program, Step};
 use crate::error::Result;

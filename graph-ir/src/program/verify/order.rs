@@ -1,38 +1,43 @@
 //! The order of steps: reads after writes, one writer an element, and the commit point.
 
+use std::collections::HashSet;
+
 use super::access::{Access, Side};
-use super::region::{Radix, Region};
+use super::region::Radix;
+use super::written::Written;
 use super::{in_place, place};
 use crate::error::Result;
-use crate::program::{BufferKind, Program, Step};
-
-/// Elements that a step wrote.
-struct Written {
-    step: usize,
-    region: Region,
-}
+use crate::program::{BufferId, BufferKind, Program, Step};
 
 pub(super) fn check(p: &Program) -> Result<()> {
     let mut radixes: Vec<Radix> = p.buffers.iter().map(|b| Radix::new(&b.shape)).collect();
     let mut writes: Vec<Vec<Access>> = p.buffers.iter().map(|_| Vec::new()).collect();
+    // Looked up only.
+    let mut refused: Vec<HashSet<Radix>> = vec![HashSet::new(); p.buffers.len()];
     for access in p.steps.iter().flat_map(|step| accesses(p, step, Side::Write)) {
-        radixes[access.buffer.index()].refine_keeping(&access, &writes[access.buffer.index()]);
-        writes[access.buffer.index()].push(access);
+        let i = access.buffer.index();
+        radixes[i].refine_keeping(&access, &writes[i], &mut refused[i]);
+        writes[i].push(access);
     }
     for access in p.steps.iter().flat_map(|step| accesses(p, step, Side::Read)) {
-        radixes[access.buffer.index()].refine_keeping(&access, &writes[access.buffer.index()]);
+        let i = access.buffer.index();
+        radixes[i].refine_keeping(&access, &writes[i], &mut refused[i]);
     }
-    let mut written: Vec<Vec<Written>> = p.buffers.iter().map(|_| Vec::new()).collect();
+    let mut written: Vec<Written> = p.buffers.iter().map(|_| Written::default()).collect();
     for (i, step) in p.steps.iter().enumerate() {
         check_step(p, i, step, &radixes, &mut written).map_err(|e| e.at(place(i, step)))?;
     }
     for (i, id) in p.outputs.iter().enumerate() {
         let whole = radixes[id.index()].whole();
-        if !whole.is_covered(written[id.index()].iter().map(|w| &w.region)) {
+        if !written[id.index()].covers(&whole, elements(p, *id)) {
             fail!("output {i} (buffer b{}) is not written completely by any step", id.0);
         }
     }
     Ok(())
+}
+
+fn elements(p: &Program, id: BufferId) -> usize {
+    p.buffer(id).shape.iter().product()
 }
 
 fn accesses(p: &Program, step: &Step, side: Side) -> Vec<Access> {
@@ -44,7 +49,7 @@ fn check_step(
     index: usize,
     step: &Step,
     radixes: &[Radix],
-    written: &mut [Vec<Written>],
+    written: &mut [Written],
 ) -> Result<()> {
     if index >= p.commit && step.can_fail() {
         fail!(
@@ -59,13 +64,13 @@ fn check_step(
         let before = &written[id.index()];
         match p.buffer(id).kind {
             BufferKind::Temp | BufferKind::Output(_) => {
-                if !region.is_covered(before.iter().map(|w| &w.region)) {
+                if !before.covers(&region, elements(p, id)) {
                     fail!("read port {r} reads elements of buffer b{} that no earlier step wrote", id.0);
                 }
             }
             BufferKind::State(s) => {
-                if let Some(w) = before.iter().find(|w| w.region.overlaps(&region)) {
-                    fail!("read port {r} reads state {s}, which step {} has overwritten", w.step);
+                if let Some(step) = before.writer_of(&region) {
+                    fail!("read port {r} reads state {s}, which step {step} has overwritten");
                 }
             }
             BufferKind::Input(_) | BufferKind::Const(_) | BufferKind::Staged(_) => {}
@@ -88,10 +93,10 @@ fn check_step(
             BufferKind::State(_) | BufferKind::Temp | BufferKind::Output(_) => {}
         }
         let region = radixes[id.index()].region(write);
-        if let Some(earlier) = written[id.index()].iter().find(|e| e.region.overlaps(&region)) {
-            fail!("write port {w} writes elements of buffer b{} that step {} wrote", id.0, earlier.step);
+        if let Some(earlier) = written[id.index()].writer_of(&region) {
+            fail!("write port {w} writes elements of buffer b{} that step {earlier} wrote", id.0);
         }
-        written[id.index()].push(Written { step: index, region });
+        written[id.index()].add(index, region);
     }
     Ok(())
 }

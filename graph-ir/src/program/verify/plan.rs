@@ -1,5 +1,7 @@
 //! The memory plan: places inside the arena, and no two live things in one place.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::{in_place, place};
 use crate::error::Result;
 use crate::program::{BufferKind, MemoryPlan, Program};
@@ -39,13 +41,24 @@ pub(super) fn check(p: &Program) -> Result<()> {
     lives.retain(|l| l.start < l.end && l.first <= l.last);
     lives.sort_by_key(|l| l.first);
 
-    let mut active: Vec<Life> = Vec::new();
+    let port = |s: usize, r: usize, w: usize| {
+        (s, p.steps[s].reads[r].buffer.index(), p.steps[s].writes[w].buffer.index())
+    };
+    // Looked up only.
+    let declared: HashSet<_> = plan.in_place.iter().map(|(s, r, w)| port(*s, *r, *w)).collect();
+    let mut ending: Vec<Vec<&Life>> = vec![Vec::new(); p.steps.len()];
+    lives.iter().for_each(|life| ending[life.last].push(life));
+    let mut active = Active::default();
     let mut pending = lives.iter().peekable();
     for (i, step) in p.steps.iter().enumerate() {
-        active.retain(|l| l.last >= i);
+        if let Some(before) = i.checked_sub(1) {
+            ending[before].iter().for_each(|life| active.remove(life));
+        }
         while let Some(life) = pending.next_if(|l| l.first == i) {
-            for other in active.iter().filter(|o| o.shares_memory(life)) {
-                if !declared(p, other, life) {
+            for other in active.sharing(life) {
+                // The younger one's first write may declare to take the place of the older one's last read.
+                let takes = declared.contains(&(life.first, other.buffer, life.buffer));
+                if !takes || other.last != life.first {
                     fail!(
                         "temporaries b{} and b{} lie in the same memory and are both live at {}",
                         other.buffer,
@@ -54,7 +67,7 @@ pub(super) fn check(p: &Program) -> Result<()> {
                     );
                 }
             }
-            active.push(*life);
+            active.insert(*life);
         }
         if step.choice.scratch_bytes == 0 {
             continue;
@@ -63,7 +76,7 @@ pub(super) fn check(p: &Program) -> Result<()> {
         let end = inside(plan, start, step.choice.scratch_bytes, "the scratch")
             .map_err(|e| e.at(place(i, step)))?;
         let scratch = Life { buffer: 0, first: i, last: i, start, end };
-        if let Some(other) = active.iter().find(|o| o.shares_memory(&scratch)) {
+        if let Some(other) = active.sharing(&scratch).next() {
             fail!("the scratch of {} lies in the memory of b{}, which is live", place(i, step), other.buffer);
         }
     }
@@ -107,15 +120,31 @@ fn lives(p: &Program) -> Result<Vec<Life>> {
     Ok(lives)
 }
 
-/// Whether the younger one's first write declares to take the place of the older one's last read.
-fn declared(p: &Program, older: &Life, younger: &Life) -> bool {
-    older.last == younger.first
-        && p.plan.in_place.iter().any(|(s, r, w)| {
-            let step = &p.steps[*s];
-            *s == younger.first
-                && step.reads[*r].buffer.index() == older.buffer
-                && step.writes[*w].buffer.index() == younger.buffer
-        })
+/// What is live, by its first byte. No two share memory but those that begin at the same byte.
+#[derive(Default)]
+struct Active(BTreeMap<usize, Vec<Life>>);
+
+impl Active {
+    fn insert(&mut self, life: Life) {
+        self.0.entry(life.start).or_default().push(life);
+    }
+
+    fn remove(&mut self, life: &Life) {
+        if let Some(here) = self.0.get_mut(&life.start) {
+            here.retain(|l| l.buffer != life.buffer);
+            if here.is_empty() {
+                self.0.remove(&life.start);
+            }
+        }
+    }
+
+    /// Those that share memory with one.
+    fn sharing<'a>(&'a self, life: &'a Life) -> impl Iterator<Item = &'a Life> {
+        // Of those that begin before it, only the last ones reach as far.
+        let before = self.0.range(..life.start).next_back();
+        let others = before.into_iter().chain(self.0.range(life.start..life.end.max(life.start)));
+        others.flat_map(|(_, lives)| lives).filter(|o| o.shares_memory(life))
+    }
 }
 
 fn check_in_place(p: &Program, lives: &[Life]) -> Result<()> {

@@ -1,10 +1,12 @@
 //! Parts of buffers as boxes in a mixed radix, so that overlap and coverage are exact.
 
+use std::collections::HashSet;
+
 use super::access::Access;
 
 /// How the element index of a buffer is cut into digits: strides from its size down to 1, each a
 /// divisor of the one before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Radix(Vec<usize>);
 
 /// A set of elements of one buffer: an interval of every digit.
@@ -37,13 +39,18 @@ impl Radix {
     }
 
     /// As [`Radix::refine_for`], unless some of the accesses that are boxes now would not be any more:
-    /// a read with a stride must not blur the writes that it reads from.
-    pub fn refine_keeping(&mut self, access: &Access, boxes: &[Access]) {
+    /// a read with a stride must not blur the writes that it reads from. What was refused before is kept in `refused`:
+    /// it is refused again without looking at all accesses.
+    pub fn refine_keeping(&mut self, access: &Access, boxes: &[Access], refused: &mut HashSet<Radix>) {
         let mut finer = self.clone();
         finer.refine_for(access);
-        let changed = finer.0.len() != self.0.len();
-        if changed && boxes.iter().all(|b| self.boxed(b).is_none() || finer.boxed(b).is_some()) {
+        if finer.0.len() == self.0.len() || refused.contains(&finer) {
+            return;
+        }
+        if boxes.iter().all(|b| self.boxed(b).is_none() || finer.boxed(b).is_some()) {
             *self = finer;
+        } else {
+            refused.insert(finer);
         }
     }
 
@@ -151,8 +158,19 @@ impl Region {
         digits.map(|((a, b), (c, d))| (*b.min(d)).saturating_sub(*a.max(c))).product()
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
         self.digits.iter().any(|(a, b)| a == b)
+    }
+
+    /// The interval of every digit, the least significant one first.
+    pub fn digits(&self) -> &[(usize, usize)] {
+        &self.digits
+    }
+
+    /// Number of elements, if it is known exactly, else 0.
+    pub fn exact_elements(&self) -> usize {
+        if self.exact { self.digits.iter().map(|(a, b)| b - a).product() } else { 0 }
     }
 
     /// Whether the two may share an element.
