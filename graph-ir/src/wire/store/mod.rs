@@ -50,7 +50,7 @@ pub enum SaveError {
         /// What the system says.
         source: io::Error,
     },
-    /// Another process holds the file for writing, see [`claim`].
+    /// Another process holds the file for writing, see [`claim()`].
     #[error("cannot write {}: {holder} writes this file; wait for its end, or end it", .path.display())]
     Held {
         /// The file.
@@ -123,7 +123,7 @@ impl Stamp {
 ///
 /// The weights are written, synced and renamed first, the JSON last; a former weights file of this module is removed
 /// in the end if no file of the folder mentions it. The bytes depend on the module alone. Only one process at a time
-/// writes a module: this is [`claim`] and [`Claim::save`].
+/// writes a module: this is [`claim()`] and [`Claim::save`].
 ///
 /// # Errors
 /// If another process holds the file, the module cannot be written, or a step fails; the destination is then the
