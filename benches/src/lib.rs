@@ -1,1 +1,3 @@
 //! Kernel benchmarks and the runner against other systems.
+
+pub mod kills;

@@ -7,12 +7,10 @@ use std::process::ExitCode;
 
 use graphc::{Error, ErrorKind};
 
-/// The codes of the command line's contract; the numbers above 64 are those of BSD's `sysexits.h`.
+/// The codes of the command line's contract but for 0, which no failure ends with; the numbers above 64 are those of BSD's `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done.
-    Ok = 0,
     /// A check or a comparison failed.
     Failed = 1,
     /// The command line is wrong.
@@ -44,7 +42,7 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The code to exit with.
     pub exit: Exit,
-    /// What is wrong, where, and how to mend it; empty where nobody is left to read it.
+    /// What is wrong, where, and how to mend it.
     pub message: String,
 }
 
@@ -81,12 +79,9 @@ impl Failure {
         }
     }
 
-    /// The results could not be written to the standard output. A reader that went away wanted no more.
+    /// The results could not be written to the standard output.
     pub fn printing(e: &io::Error) -> Failure {
-        match e.kind() {
-            io::ErrorKind::BrokenPipe => Failure::new(Exit::Ok, ""),
-            _ => Failure::new(Exit::Io, format!("the results cannot be written to the standard output: {e}")),
-        }
+        Failure::new(Exit::Io, format!("the results cannot be written to the standard output: {e}"))
     }
 }
 

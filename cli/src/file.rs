@@ -4,7 +4,16 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use graphc::file::Claim;
+
 use crate::exit::{Exit, Failure, Result};
+
+/// Claims the file that a model is written to, before anything is read that goes into it. The file must be none of the
+/// inputs.
+pub fn claim<'p>(path: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<Claim> {
+    Destination::new(path, inputs)?;
+    Ok(graphc::file::claim(path)?)
+}
 
 /// A file that will be written.
 #[derive(Clone, Debug)]
@@ -54,9 +63,18 @@ impl Destination {
         let mut file = self.temporary().map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         file.persist(&self.path).map_err(|e| failed(e.error))?;
-        // Not every system lets a folder be opened; the file is complete either way.
-        let _ = File::open(&self.folder).and_then(|f| f.sync_all());
-        Ok(())
+        // Not every system lets a folder be opened or synced; the file is complete either way.
+        let Ok(folder) = File::open(&self.folder) else { return Ok(()) };
+        match folder.sync_all() {
+            Err(e) if !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+                let message = format!(
+                    "{}: the new file is in place, but its folder cannot be synced: {e}; after a failure of power the former file may be back",
+                    self.path.display()
+                );
+                Err(Failure::new(Exit::Io, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {

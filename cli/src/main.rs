@@ -5,6 +5,7 @@ mod array;
 mod exit;
 mod feeds;
 mod file;
+mod finite;
 mod npy;
 mod npz;
 mod open;
@@ -27,9 +28,13 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version go to the standard output; whoever closed it wanted no more.
-            let _ = e.print();
-            return if e.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            let printed = e.print();
+            return match printed {
+                _ if e.use_stderr() => Exit::Usage.into(),
+                // Help and version go to the standard output; whoever closed it wanted no more.
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Exit::Io.into(),
+                _ => ExitCode::SUCCESS,
+            };
         }
     };
     let mut terminal = Terminal::new(&cli.global);
@@ -45,7 +50,7 @@ fn main() -> ExitCode {
         ))
     });
     match result {
-        Ok(()) => Exit::Ok.into(),
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             terminal.error(&failure.message);
             failure.exit.into()

@@ -9,6 +9,7 @@ use crate::exit::{Failure, Result};
 #[derive(Debug)]
 pub struct Terminal {
     out: BufWriter<Stdout>,
+    reader_is_gone: bool,
     quiet: bool,
     verbose: bool,
     colored: bool,
@@ -25,7 +26,7 @@ impl Terminal {
             }
         };
         let (quiet, verbose) = (global.quiet, global.verbose);
-        Terminal { out: BufWriter::new(io::stdout()), quiet, verbose, colored }
+        Terminal { out: BufWriter::new(io::stdout()), reader_is_gone: false, quiet, verbose, colored }
     }
 
     /// Whether results are read by a person.
@@ -33,14 +34,33 @@ impl Terminal {
         io::stdout().is_terminal()
     }
 
-    /// Writes a part of the results.
+    /// Writes a part of the results. If their reader went away there is nothing more to write, which ends nothing else:
+    /// what a verb does beside printing, it does all the same.
     pub fn print(&mut self, text: &str) -> Result<()> {
-        self.out.write_all(text.as_bytes()).map_err(|e| Failure::printing(&e))
+        self.unless_gone(|out| out.write_all(text.as_bytes()))
     }
 
     /// Makes the results visible.
     pub fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(|e| Failure::printing(&e))
+        self.unless_gone(BufWriter::flush)
+    }
+
+    /// Whether the reader of the results went away, as `head` does.
+    pub fn reader_is_gone(&self) -> bool {
+        self.reader_is_gone
+    }
+
+    fn unless_gone(&mut self, put: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>) -> Result<()> {
+        if self.reader_is_gone {
+            return Ok(());
+        }
+        match put(&mut self.out) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_is_gone = true;
+                Ok(())
+            }
+            result => result.map_err(|e| Failure::printing(&e)),
+        }
     }
 
     /// A line on the standard error, unless `--quiet`.
@@ -64,11 +84,9 @@ impl Terminal {
         }
     }
 
-    /// An error; nothing if the text is empty.
+    /// An error.
     pub fn error(&self, text: &str) {
-        if !text.is_empty() {
-            self.message(Some(("error", "\x1b[31m")), text);
-        }
+        self.message(Some(("error", "\x1b[31m")), text);
     }
 
     fn message(&self, label: Option<(&str, &str)>, text: &str) {

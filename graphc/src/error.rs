@@ -35,6 +35,9 @@ pub enum Error {
     /// A file could not be written to its end.
     #[error("{0}; the file is as it was before")]
     Write(SaveError),
+    /// A file was replaced, but the system does not promise that it outlasts a failure of power.
+    #[error("{0}")]
+    Unsynced(SaveError),
     /// A name that the module does not have, a feed that is missing or given twice, an option out of range.
     #[error("{0}")]
     Usage(String),
@@ -74,7 +77,7 @@ impl Error {
         match self {
             Error::Model(_) | Error::Data(_) => ErrorKind::Data,
             Error::NotFound { .. } => ErrorKind::NotFound,
-            Error::Read { .. } | Error::Write(_) => ErrorKind::Io,
+            Error::Read { .. } | Error::Write(_) | Error::Unsynced(_) => ErrorKind::Io,
             Error::Create(_) => ErrorKind::Create,
             Error::Usage(_) => ErrorKind::Usage,
             Error::Device(_) => ErrorKind::Device,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::array::read_file;
 use crate::exit::{Exit, Failure, Result};
+use crate::file::claim;
 use crate::terminal::Terminal;
 
 /// Options of `fmt`.
@@ -21,9 +22,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    let claim = args.output.as_deref().map(|path| claim(path, [])).transpose()?;
     let module = graphc::file::load(&args.model)?;
-    if let Some(path) = &args.output {
-        return Ok(graphc::file::save(&module, path)?);
+    if let Some(mut claim) = claim {
+        return Ok(claim.save(&module)?);
     }
     let canonical = canonical(&module, &args.model)?;
     if !args.check {

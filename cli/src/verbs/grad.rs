@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use graphc::Module;
+use graphc::file::Claim;
 use graphc::ir::wire::suggest::closest;
 use graphc::optimizer::grad::{
     Accumulate, Clip, Derivative, DerivativeSpec, Loss, Mode, Optimizer, Regularizer, Schedule, TrainingSpec,
@@ -12,7 +13,7 @@ use graphc::optimizer::grad::{
 
 use crate::args::Global;
 use crate::exit::{Exit, Failure, Result};
-use crate::file::Destination;
+use crate::file::claim;
 use crate::open;
 use crate::terminal::Terminal;
 
@@ -117,15 +118,15 @@ impl FromStr for LossArg {
 
 /// Runs the verb.
 pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
-    let module = graphc::file::load(&args.model)?;
     // The new module may take the place of the old one.
-    Destination::new(&args.output, [])?;
+    let mut claim = claim(&args.output, [])?;
+    let module = graphc::file::load(&args.model)?;
     let function = match &args.function {
         Some(name) => name.clone(),
         None => open::default_function(&module)?,
     };
     if let Some(derivative) = args.derivative {
-        return derive(args, &module, function, derivative, terminal);
+        return derive(args, (&module, function), derivative, &mut claim, terminal);
     }
     let spec = TrainingSpec {
         wrt: (!args.wrt.is_empty()).then(|| args.wrt.clone()),
@@ -151,7 +152,7 @@ pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
         let exit = if asked { Exit::Data } else { Exit::Usage };
         Failure::new(exit, format!("{}: {e}", args.model.display()))
     })?;
-    graphc::file::save(&trained, &args.output)?;
+    claim.save(&trained)?;
     new_functions(&spec).into_iter().for_each(|name| announce(args, &trained, name, terminal));
     Ok(())
 }
@@ -159,9 +160,9 @@ pub fn run(args: &Args, _: &Global, terminal: &mut Terminal) -> Result<()> {
 /// Adds a function of derivatives.
 fn derive(
     args: &Args,
-    module: &Module,
-    function: String,
+    (module, function): (&Module, String),
     derivative: DerivativeArg,
+    claim: &mut Claim,
     terminal: &mut Terminal,
 ) -> Result<()> {
     let derivative = match derivative {
@@ -181,7 +182,7 @@ fn derive(
         let exit = if has_output && spec.wrt.iter().all(known) { Exit::Data } else { Exit::Usage };
         Failure::new(exit, format!("{}: {e}", args.model.display()))
     })?;
-    graphc::file::save(&derived, &args.output)?;
+    claim.save(&derived)?;
     announce(args, &derived, derivative.name(), terminal);
     Ok(())
 }

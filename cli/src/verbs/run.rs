@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
+use graphc::file::Claim;
 use graphc::{Outputs, Tensor};
 
 use crate::args::Global;
 use crate::array;
-use crate::exit::{Failure, Result};
+use crate::exit::{Exit, Failure, Result};
 use crate::feeds::FeedArgs;
-use crate::file::Destination;
+use crate::file::{self, Destination};
+use crate::finite::Watch;
 use crate::npy::write_npy;
 use crate::npz::write_npz;
 use crate::open::{self, Opened};
@@ -63,6 +65,7 @@ impl FromStr for OutputFile {
 
 /// Runs the verb.
 pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
+    let mut save = args.save.as_deref().map(|path| claim(args, path)).transpose()?;
     let Opened { mut session, load } = open::open(&args.model, global, terminal)?;
     let name = open::function_name(&session, args.function.as_deref())?;
     let known: Vec<String> = session.function(&name)?.outputs.iter().map(|o| o.name.clone()).collect();
@@ -73,8 +76,13 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
     let started = Instant::now();
     session.new_outputs(&name, &feeds)?;
     terminal.detail(&format!("read in {load:.1?}, compiled in {:.1?}", started.elapsed()));
+    let watch = save.is_some().then(|| Watch::new(&session, &name)).transpose()?;
     let mut last = Outputs::new();
     for _ in 0..args.repeat {
+        // Nobody reads the outputs of more runs, and nothing else comes of them.
+        if terminal.reader_is_gone() && save.is_none() {
+            break;
+        }
         last = session.run(&name, feeds.iter().copied())?;
         if files.is_empty() {
             let summarize = terminal.is_interactive() && !global.json;
@@ -82,17 +90,28 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
             terminal.print(&text)?;
         }
     }
+    // If the results cannot be had, nothing is written either.
+    terminal.flush()?;
     for file in &files {
         file.write(&last)?;
     }
-    if let Some(path) = &args.save {
-        session.save(path)?;
+    if let (Some(claim), Some(watch), Some(path)) = (&mut save, &watch, &args.save) {
+        if let Some(what) = watch.broken(&session)? {
+            let path = path.display();
+            let message = format!("{what} after the last run, and was finite before; {path} was not written");
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        claim.save(&session.snapshot()?)?;
     }
     if let Some(classes) = print::class_names(session.module(), &last) {
-        terminal.flush()?;
         terminal.note(&format!("class: {classes}"));
     }
     Ok(())
+}
+
+/// Claims the model's next file. Saving over the model itself goes on from where it was.
+fn claim(args: &Args, path: &Path) -> Result<Claim> {
+    file::claim(path, args.feeds.files().map(PathBuf::as_path).filter(|i| *i != args.model))
 }
 
 /// A file that outputs go to: one output, or all of them.
@@ -142,8 +161,6 @@ fn destinations(args: &Args, function: &str, known: &[String]) -> Result<Vec<Sin
     }
     if let Some(path) = &args.save {
         paths.push(path);
-        // Saving over the model itself goes on from where it was.
-        Destination::new(path, inputs.iter().copied().filter(|i| *i != args.model))?;
     }
     for (i, path) in paths.iter().enumerate() {
         if paths[..i].contains(path) {

@@ -98,3 +98,23 @@ fn a_model_can_be_saved_over_itself() {
     }
     assert_eq!(folder.names(), ["counter.json"]);
 }
+
+/// State that a function filled with what is no number does not replace a model.
+#[test]
+fn broken_state_is_not_saved() {
+    let folder = Folder::new();
+    folder.write("counter.json", counter());
+    let before = fs::read(folder.path().join("counter.json")).unwrap();
+    let run = ["run", "counter.json", "-i", "x=[3e38,1]", "--repeat", "2", "--save"];
+    for path in ["counter.json", "new.json"] {
+        let done = folder.graphc(&[&run[..], &[path]].concat());
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(done.stderr.contains("state `total` is inf at element 0"), "{done:?}");
+        assert!(done.stderr.contains(&format!("{path} was not written")), "{done:?}");
+    }
+    assert_eq!(folder.names(), ["counter.json"]);
+    assert_eq!(fs::read(folder.path().join("counter.json")).unwrap(), before);
+    // What the user sets is the user's.
+    let set = ["run", "counter.json", "-i", "x=[0,0]", "--state", "total=[\"inf\",0]", "--save", "new.json"];
+    folder.graphc(&set).succeeds();
+}

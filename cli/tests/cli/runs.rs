@@ -196,6 +196,38 @@ fn a_closed_or_full_standard_output_is_no_disaster() {
     assert!(matches!(status.code(), Some(0 | 74)), "{status:?}");
 }
 
+/// What a verb does beside printing, and what its exit code says, do not depend on a reader.
+#[test]
+fn a_reader_that_goes_away_changes_no_result() {
+    let folder = Folder::new();
+    folder.write("counter.json", counter());
+    let to_nobody = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        folder.graphc_to(args, Stdio::from(writer))
+    };
+    let run = ["run", "counter.json", "-i", "x=[1,2]", "--repeat", "2000", "--save", "after.json"];
+    assert_eq!(to_nobody(&run).code, Some(0));
+    let after = ["run", "after.json", "-i", "x=[0,0]"];
+    assert_eq!(folder.graphc(&after).succeeds(), "{\"y\": [2000.0, 4000.0]}\n");
+    // Nothing can agree to no error at all with what rounds otherwise.
+    let exp = model(&["x:f32[64]"], &[r#"{"id": "y", "op": "exp", "in": ["x"]}"#], "y");
+    folder.write("exp.json", exp);
+    let verify = ["verify", "exp.json", "--tolerance", "0"];
+    assert_eq!(folder.graphc(&verify).code, Some(1));
+    to_nobody(&verify).fails(1, &["from the definition"], "verify");
+    for args in [&["--help"][..], &["check", "exp.json"], &["ops"], &["schema"], &["completions", "bash"]] {
+        assert_eq!(to_nobody(args).code, Some(0), "{args:?}");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        assert_eq!(folder.graphc_to(args, Stdio::from(full)).code, Some(74), "{args:?}");
+    }
+    // Outputs that cannot be printed are not saved either.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let run = ["run", "counter.json", "-i", "x=[1,2]", "--save", "full.json"];
+    folder.graphc_to(&run, Stdio::from(full)).fails(74, &["standard output"], "a full disk");
+    assert!(!folder.names().contains(&"full.json".into()));
+}
+
 #[test]
 fn colors_are_for_those_who_want_them() {
     let folder = Folder::new();

@@ -41,13 +41,13 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(unix)]
-fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+pub(super) fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     a.dev() == b.dev() && a.ino() == b.ino()
 }
 
 #[cfg(not(unix))]
-fn same_file(_: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+pub(super) fn same_file(_: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     b.is_file()
 }
 

@@ -32,4 +32,4 @@ pub use lint::{Warning, warnings};
 pub use migrate::{FORMAT, PRODUCER, VERSION};
 pub use name::MAX_NAME;
 pub use schema::{ops_reference, schema};
-pub use store::{LoadError, SaveError, load, load_with, save};
+pub use store::{Claim, LoadError, SaveError, claim, load, load_with, save};

@@ -282,7 +282,7 @@ impl Session {
     /// Writes the module with the state's present values; whatever happens, a whole module is there.
     ///
     /// # Errors
-    /// [`Error::Create`] or [`Error::Write`], and those of [`Session::snapshot`].
+    /// Those of [`crate::file::save`], and those of [`Session::snapshot`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         crate::file::save(&self.snapshot()?, path.as_ref())
     }

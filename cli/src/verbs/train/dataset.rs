@@ -7,7 +7,7 @@ use graphc::ir::wire::suggest::closest;
 use graphc::{DType, Function, Tensor, TensorType};
 
 use super::spec::{DataSpec, Source, Table};
-use super::table;
+use super::{fingerprint, table};
 use crate::array::read_npz_file;
 use crate::exit::{Failure, Result};
 
@@ -98,6 +98,17 @@ impl Dataset {
     /// How many examples there are.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// What tells these rows from others, whatever kind of file they came from. It takes a fraction of the time that
+    /// reading them took.
+    pub fn fingerprint(&self) -> u64 {
+        let mut columns: Vec<&Column> = self.inputs.iter().collect();
+        columns.sort_by_key(|c| &c.name);
+        columns.iter().fold(self.rows as u64, |hash, c| {
+            let kind = format!("{} {} {:?}", c.name, c.dtype, c.shape);
+            fingerprint::xxh64(&c.bytes, fingerprint::xxh64(kind.as_bytes(), hash))
+        })
     }
 
     /// The examples of some rows, in that order, by input. They lie in `batch`, whose memory is used again as long as

@@ -20,6 +20,8 @@ pub trait Storage {
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
     /// Forces the names in a folder to the disk.
     fn sync_folder(&mut self, folder: &Path) -> io::Result<()>;
+    /// Writes an open file anew and forces it to the disk.
+    fn note(&mut self, file: &mut File, text: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
 }
@@ -55,6 +57,11 @@ impl Storage for Disk {
     fn sync_folder(&mut self, _: &Path) -> io::Result<()> {
         // Folders cannot be opened there, and renames are journalled.
         Ok(())
+    }
+
+    fn note(&mut self, file: &mut File, text: &str) -> io::Result<()> {
+        super::lock::write(file, text)?;
+        file.sync_data()
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Saving, made to fail at every byte and every step.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -81,12 +82,29 @@ impl Storage for Failing {
         spend(&self.budget, STEP)
     }
 
+    /// Giving up a note is tidying up, as removing is.
+    fn note(&mut self, file: &mut File, text: &str) -> io::Result<()> {
+        if self.dead || text.lines().count() > 1 {
+            spend(&self.budget, STEP)?;
+        }
+        super::lock::write(file, text)
+    }
+
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         if self.dead {
             spend(&self.budget, STEP)?;
         }
         Disk.remove(path)
     }
+}
+
+/// A disk that syncs nothing, so that files are replaced as often as can be.
+fn hasty() -> Failing {
+    Failing { budget: std::rc::Rc::new(std::cell::Cell::new(usize::MAX)), dead: false }
+}
+
+fn claim_hastily(path: &Path) -> Claim {
+    claim::claim_with(&mut hasty(), path).expect("nobody holds it")
 }
 
 fn module(seed: usize) -> Module {
@@ -109,33 +127,45 @@ fn names(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).expect("the folder is there").map(|e| e.expect("an entry").path()).collect()
 }
 
+fn save_failing(budget: usize, dead: bool, module: &Module, path: &Path) -> Result<(), SaveError> {
+    let budget = std::rc::Rc::new(std::cell::Cell::new(budget));
+    claim_hastily(path).save_to(&mut Failing { budget, dead }, module)
+}
+
 /// Saves over a module with every budget; returns the number of budgets that were too small.
 fn fail_everywhere(dead: bool) -> usize {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("net.json");
     let (old, new) = (module(1), module(2));
     save(&old, &path).expect("saved");
-    let before = names(folder.path());
+    let (before, foreign) = (names(folder.path()), "net-0123456789ab.safetensors");
+    fs::write(folder.path().join(foreign), "of somebody else").expect("written");
     for budget in 0.. {
-        let cell = std::rc::Rc::new(std::cell::Cell::new(budget));
-        let result = save_to(&mut Failing { budget: cell, dead }, &new, &path);
+        let result = save_failing(budget, dead, &new, &path);
         let found = value(&path);
         let is_new = found == new.state[0].init;
         assert!(is_new || found == old.state[0].init, "{budget}");
         assert!(is_new || result.is_err(), "{budget}");
+        let unsynced = matches!(result, Err(SaveError::Unsynced { .. }));
+        assert!(!unsynced || is_new, "{budget}: {result:?}");
+        assert!(dead || unsynced == (is_new && result.is_err()), "{budget}: {result:?}");
         let files = names(folder.path());
-        // The former weights stay where the folder could not be synced: the former module may come back.
-        let former = usize::from(is_new && result.is_err());
-        assert!(dead || files.len() == 2 + former, "{budget}: {files:?}");
-        if result.is_ok() && files.len() == 2 {
+        // The former weights stay where the folder could not be synced: the former module may come back. The lock
+        // stays with them, since it names them.
+        let former = if unsynced { 2 } else { 0 };
+        assert!(dead || files.len() == 3 + former, "{budget}: {files:?}");
+        if result.is_ok() && files.len() == 3 {
             return budget;
         }
+        // Whoever writes next removes what is left, and nothing else.
+        drop(claim_hastily(&path));
+        let files = names(folder.path());
+        assert_eq!(files.len(), 3, "{budget}: {files:?}");
+        assert_eq!(value(&path), found, "{budget}");
         if is_new {
-            save(&old, &path).expect("saved");
+            claim_hastily(&path).save_to(&mut hasty(), &old).expect("saved");
         }
-        for left in names(folder.path()).iter().filter(|f| !before.contains(f)) {
-            fs::remove_file(left).expect("what a crash left can be removed");
-        }
+        assert!(before.iter().all(|f| f.exists()), "{budget}: {:?}", names(folder.path()));
     }
     0
 }
@@ -152,23 +182,117 @@ fn a_first_save_that_fails_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("net.json");
     for budget in (0..1500).step_by(7) {
-        let budget = std::rc::Rc::new(std::cell::Cell::new(budget));
-        let error =
-            save_to(&mut Failing { budget, dead: false }, &module(1), &path).expect_err("a full disk");
+        let error = save_failing(budget, false, &module(1), &path).expect_err("a full disk");
         assert!(error.to_string().contains("the disk is full"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).expect("the folder is there").count(), 0);
     }
 }
 
 #[test]
-fn files_of_dead_processes_are_removed() {
+fn temporary_files_are_removed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let dead = folder.path().join(".net.json.4294967295-0.tmp");
-    let alive = folder.path().join(format!(".net.json.{}-7.tmp", std::process::id()));
-    for f in [&dead, &alive] {
-        fs::write(f, "x").expect("written");
-    }
+    let write = |name: &str| fs::write(folder.path().join(name), "x").expect("written");
+    // A process that was killed may have had any number, also that of this one.
+    let own = format!(".net.json.{}-7.tmp", std::process::id());
+    let left = [".net.json.4294967295-0.tmp", ".net-0123456789ab.safetensors.17-0.tmp", &own];
+    let others = [".network.json.4294967295-0.tmp", ".net.json.tmp", "net.json.1-0.tmp"];
+    left.iter().chain(&others).for_each(|name| write(name));
     save(&module(1), folder.path().join("net.json")).expect("saved");
-    assert_eq!(dead.exists(), !Path::new("/proc/self").exists());
-    assert!(alive.exists());
+    assert!(left.iter().all(|name| !folder.path().join(name).exists()), "{:?}", names(folder.path()));
+    assert!(others.iter().all(|name| folder.path().join(name).exists()), "{:?}", names(folder.path()));
+}
+
+#[test]
+fn weights_that_anything_mentions_stay() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("n\u{e9}t.json");
+    save(&module(1), &path).expect("saved");
+    let weights = names(folder.path()).into_iter().find(|f| *f != path).expect("there are weights");
+    let text = fs::read_to_string(&path).expect("it is text");
+    let escaped = text.replace('\u{e9}', "\\u00e9");
+    let copies =
+        [("copy.json", &text), ("net.model", &text), ("net.json.bak", &text), ("escaped.json", &escaped)];
+    for (name, text) in copies {
+        let copy = folder.path().join(name);
+        fs::write(&copy, text).expect("written");
+        save(&module(2), &path).expect("saved");
+        assert!(weights.exists(), "{name}");
+        load(&copy).expect("a whole module");
+        fs::remove_file(&copy).expect("removed");
+        save(&module(1), &path).expect("saved");
+    }
+    save(&module(2), &path).expect("saved");
+    assert!(!weights.exists());
+}
+
+#[test]
+fn one_claim_at_a_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("net.json");
+    let mut first = claim(&path).expect("nobody holds it");
+    let held = |path: &Path| match save(&module(1), path) {
+        Err(SaveError::Held { holder, .. }) => holder,
+        other => panic!("{other:?}"),
+    };
+    let holder = held(&path);
+    assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+    // They would name their weights alike.
+    held(&folder.path().join("net.model"));
+    save(&module(1), folder.path().join("other.json")).expect("nobody holds it");
+    first.save(&module(2)).expect("saved");
+    first.save(&module(1)).expect("saved");
+    drop(first);
+    save(&module(3), &path).expect("nobody holds it");
+    assert_eq!(names(folder.path()).len(), 4, "{:?}", names(folder.path()));
+}
+
+#[test]
+fn what_is_no_lock_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, lock) = (folder.path().join("net.json"), folder.path().join(".net.lock"));
+    fs::write(&lock, "precious").expect("written");
+    let error = save(&module(1), &path).expect_err("no lock").to_string();
+    assert!(error.contains(".net.lock") && error.contains("move it away"), "{error}");
+    assert_eq!(fs::read_to_string(&lock).expect("text"), "precious");
+    fs::remove_file(&lock).expect("removed");
+    #[cfg(unix)]
+    {
+        let aim = folder.path().join("aim");
+        fs::write(&aim, "precious").expect("written");
+        std::os::unix::fs::symlink(&aim, &lock).expect("linked");
+        save(&module(1), &path).expect_err("a link is no lock");
+        assert_eq!(fs::read_to_string(&aim).expect("text"), "precious");
+        fs::remove_file(&lock).expect("removed");
+    }
+    // The lock of a process that is gone, cut off in a name, holds nobody up.
+    fs::write(&lock, "graphc 1 host\nnet-0123").expect("written");
+    save(&module(1), &path).expect("saved");
+    assert!(!lock.exists());
+}
+
+#[test]
+fn a_reader_finds_a_whole_module_while_it_is_replaced() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("net.json");
+    let modules = [module(1), module(2)];
+    save(&modules[0], &path).expect("saved");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut claim = claim_hastily(&path);
+            for module in modules.iter().cycle() {
+                claim.save_to(&mut hasty(), module).expect("saved");
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let started = std::time::Instant::now();
+        let mut failed = None;
+        while failed.is_none() && started.elapsed() < std::time::Duration::from_secs(1) {
+            failed = load(&path).err();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(failed.is_none(), "{}", failed.map(|e| e.to_string()).unwrap_or_default());
+    });
 }
