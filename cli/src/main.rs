@@ -5,6 +5,9 @@ mod array;
 mod exit;
 mod feeds;
 mod file;
+#[cfg(test)]
+mod fuzz;
+mod limits;
 mod npy;
 mod npz;
 mod open;
@@ -21,21 +24,28 @@ use clap::Parser;
 
 use args::Cli;
 use exit::{Exit, Failure};
+use limits::Clock;
 use terminal::Terminal;
+
+/// Counted and limited, so that no input takes more memory than the process may have.
+#[global_allocator]
+static HEAP: graphc::memory::heap::Heap = graphc::memory::heap::Heap;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version go to the standard output; whoever closed it wanted no more.
-            let _ = e.print();
+            terminal::usage(&e);
             return if e.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
+    let clock = Clock::start(&cli.global);
+    limits::memory(&cli.global);
     let mut terminal = Terminal::new(&cli.global);
     // Every panic is a bug; the message of the standard hook comes first.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        verbs::run(&cli, &mut terminal)?;
+        clock.watch(cli.verb.stops_by_itself())?;
+        verbs::run(&cli, clock, &mut terminal)?;
         terminal.flush()
     }))
     .unwrap_or_else(|_| {

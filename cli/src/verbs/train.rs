@@ -7,8 +7,8 @@
 mod dataset;
 mod order;
 mod record;
-mod spec;
-mod table;
+pub(crate) mod spec;
+pub(crate) mod table;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ use crate::args::Global;
 use crate::exit::{Exit, Failure, Result};
 use crate::feeds::FeedArgs;
 use crate::file::Destination;
+use crate::limits::Clock;
 use crate::open;
 use crate::terminal::Terminal;
 use dataset::{BatchSize, Dataset, batch_size};
@@ -61,7 +62,7 @@ const DEFAULT_BATCH: usize = 32;
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs the verb.
-pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
+pub fn run(args: &Args, global: &Global, clock: Clock, terminal: &mut Terminal) -> Result<()> {
     let mut session = open::open(&args.model, global, terminal)?.session;
     Destination::new(&args.model, [])?;
     let step = session.function(STEP)?.clone();
@@ -77,8 +78,16 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         test.check_batches(record.batch)?;
     }
     open::set_state(&mut session, None, &FeedArgs::default(), global, terminal)?;
-    let mut training =
-        Training { args, session, data, test, marked, record, stop: stop_flag()?, saved: Instant::now() };
+    let mut training = Training {
+        args,
+        session,
+        data,
+        test,
+        marked,
+        record,
+        stop: stop_flag(clock)?,
+        saved: Instant::now(),
+    };
     training.run(global, terminal)
 }
 
@@ -149,10 +158,14 @@ fn check_batches(name: &str, size: BatchSize, batch: usize, rows: usize) -> Resu
     }
 }
 
-/// A flag that the first interrupt sets; the second ends the process.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
+/// A flag that the first interrupt sets, or the end of the time; the second interrupt ends the process.
+fn stop_flag(clock: Clock) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
+    clock.at_end({
+        let flag = stop.clone();
+        move || flag.store(true, Ordering::Relaxed)
+    })?;
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
             // Saving is atomic, so that the file is whole whenever this happens.
@@ -294,7 +307,8 @@ impl Training<'_> {
         // A step is made ready while the device works on the one before.
         let mut under_way: Option<(Started, usize)> = None;
         for rows in order.chunks(self.record.batch).skip(self.record.step) {
-            let started = self.session.start(STEP, as_feeds(&self.data.batch(rows)))?;
+            let started = self.session.start(STEP, as_feeds(&self.data.batch(rows)));
+            let started = started.map_err(|e| self.in_batch(e, rows))?;
             if let Some(before) = under_way.replace((started, rows.len())) {
                 self.settle(before, bar)?;
             }
@@ -316,6 +330,23 @@ impl Training<'_> {
             }
         }
         under_way.map_or(Ok(()), |last| self.settle(last, bar))
+    }
+
+    /// The error of a step, with the rows that it is about.
+    fn in_batch(&self, e: graphc::Error, rows: &[usize]) -> Failure {
+        const SHOWN: usize = 256;
+        let failure = Failure::from(e);
+        if failure.exit != Exit::Data {
+            return failure;
+        }
+        let mut list: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
+        if rows.len() > SHOWN {
+            list.push("…".into());
+        }
+        let (file, list) = (self.args.data.path.display(), list.join(", "));
+        let message =
+            format!("{}; the elements of this batch are the rows {list} of {file}", failure.message);
+        Failure::new(failure.exit, message)
     }
 
     /// Waits for a step, and counts what it gives.

@@ -15,7 +15,7 @@ use super::diagnostic::Diagnostic;
 use super::encode::Plan;
 use super::folder::{file_name_problem, open_regular};
 use super::json::{self, Node as Json, Value};
-use super::{DecodeOptions, Limits, decode, safetensors, v1};
+use super::{DecodeOptions, Limits, decode, safetensors};
 use crate::error::Error;
 use crate::module::Module;
 use storage::{Disk, Storage};
@@ -100,8 +100,11 @@ fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(length.min(most)).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -123,7 +126,7 @@ fn save_to(storage: &mut dyn Storage, module: &Module, path: &Path) -> Result<()
             let tensors: Vec<_> = plan.tensors().iter().map(|(n, t)| (n.as_str(), &**t)).collect();
             target.write_file(storage, name, &mut |out| safetensors::write(out, &tensors))?;
         }
-        let text = v1::write(&plan, weights.as_deref());
+        let text = plan.text(weights.as_deref()).map_err(SaveError::Module)?;
         target.write_file(storage, &target.name, &mut |out| out.write_all(text.as_bytes()))
     };
     if let Err(e) = write() {
