@@ -139,6 +139,7 @@ impl Array {
     /// # Errors
     /// [`NpyErrorKind::Shape`] where the size overflows, [`NpyErrorKind::Length`] where `bytes` is not of that size,
     /// [`NpyErrorKind::Value`] for booleans other than 0 and 1. Offsets count from the first element.
+    #[cfg(test)]
     pub fn new(dtype: NpyType, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Array, NpyError> {
         let claimed = byte_count(dtype, &shape, 0)?;
         check_length(claimed, bytes.len(), 0)?;

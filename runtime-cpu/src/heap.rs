@@ -15,8 +15,8 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 thread_local! {
-    /// Bytes of this thread's last request, if it was refused.
-    static REFUSED: Cell<usize> = const { Cell::new(0) };
+    /// Bytes of this thread's last request that was refused, and how many requests later that is forgotten.
+    static REFUSED: Cell<(usize, u8)> = const { Cell::new((0, 0)) };
 }
 
 /// The system's allocator, with a count and a limit.
@@ -61,10 +61,17 @@ pub(crate) fn give(bytes: usize) {
     USED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
+/// Between a refusal and the abort that it leads to, the standard library takes memory for its message.
+const REMEMBERED: u8 = 64;
+
 /// Remembers how a request ended: with no bytes refused, or so many.
 fn note(refused: usize) {
     // A thread that is ending has nothing left to remember it in.
-    let _ = REFUSED.try_with(|last| last.set(refused));
+    let _ = REFUSED.try_with(|last| match (refused, last.get()) {
+        (0, (_, 0)) => {}
+        (0, (bytes, left)) => last.set((bytes, left - 1)),
+        _ => last.set((refused, REMEMBERED)),
+    });
 }
 
 /// Takes memory by `allocate`, unless the limit or the system refuses it.
@@ -132,8 +139,8 @@ static CODE: AtomicUsize = AtomicUsize::new(0);
 /// The standard library aborts after an allocation that had no way to fail.
 #[cfg(unix)]
 extern "C" fn on_abort(_: libc::c_int) {
-    let refused = REFUSED.try_with(Cell::get).unwrap_or(0);
-    if refused == 0 {
+    let (refused, left) = REFUSED.try_with(Cell::get).unwrap_or_default();
+    if left == 0 {
         // SAFETY: both may be called in a signal handler; the default action ends the process.
         unsafe {
             libc::signal(libc::SIGABRT, libc::SIG_DFL);
@@ -217,7 +224,11 @@ mod tests {
             Heap.dealloc(zeroed, layout);
             let much = Layout::from_size_align(isize::MAX as usize - 63, 64).unwrap();
             assert!(Heap.alloc(much).is_null());
-            assert_ne!(REFUSED.get(), 0);
+            assert_eq!(REFUSED.get(), (isize::MAX as usize - 63, REMEMBERED));
+            for _ in 0..=REMEMBERED {
+                Heap.dealloc(Heap.alloc(layout), layout);
+            }
+            assert_eq!(REFUSED.get().1, 0, "it is forgotten");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `graphc profile`: how long each step of a function takes, against what the processor can do.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 

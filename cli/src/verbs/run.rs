@@ -1,6 +1,5 @@
 //! `graphc run`: one function on given feeds.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;

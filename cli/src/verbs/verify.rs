@@ -42,7 +42,7 @@ const BELOW: [usize; 12] = [2047, 1023, 511, 255, 127, 95, 63, 60, 47, 31, 15, 1
 
 /// Operations of a function, and elements of all its values, up to which a size is not too large for the interpreter, which runs
 /// most levels: a second or so for all of them.
-const WORK: f64 = 4e6;
+const WORK: f64 = 1.6e7;
 
 fn tolerance(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
