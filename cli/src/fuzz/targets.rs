@@ -392,8 +392,15 @@ fn run_function(module: &Module, name: &str, options: &Options) -> Answer {
     };
     let tensors: Vec<Tensor> = (0..function.inputs.len()).map(feed).collect();
     let feeds: Vec<(&str, &Tensor)> = function.inputs.iter().map(String::as_str).zip(&tensors).collect();
-    let case =
-        Case { module, function: name, feeds: &feeds, dims: &dims, tolerance: 1e-2, device: Device::Cpu };
+    let case = Case {
+        module,
+        function: name,
+        feeds: &feeds,
+        dims: &dims,
+        tolerance: 1e-2,
+        strict: false,
+        device: Device::Cpu,
+    };
     match verify(&case, options) {
         Err(e) => failed(&e),
         Ok(verdicts) => match verdicts.into_iter().find(|v| v.culprit.is_some()) {

@@ -186,8 +186,15 @@ impl Cases<'_> {
         let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let dims: Vec<(&str, usize)> = sizes.iter().map(|(n, size)| (n.as_str(), *size)).collect();
         let tolerance = args.tolerance.unwrap_or_else(|| default_tolerance(module.functions.get(name)));
-        let case =
-            Case { module, function: name, feeds: &feeds, dims: &dims, tolerance, device: global.device };
+        let case = Case {
+            module,
+            function: name,
+            feeds: &feeds,
+            dims: &dims,
+            tolerance,
+            strict: args.tolerance.is_some(),
+            device: global.device,
+        };
         Ok(verify(&case, &Options::default())?)
     }
 }

@@ -30,8 +30,11 @@ pub struct Case<'a> {
     pub feeds: &'a [(&'a str, &'a Tensor)],
     /// Sizes of dims, at least of those that neither feeds nor state tell.
     pub dims: &'a [(&'a str, usize)],
-    /// Largest relative L2 error of floats, beyond what their last bits make of the result; other types must be equal.
+    /// Largest relative L2 error of floats; other types must be equal. What the last bits of the values on the way make of a result is
+    /// no error.
     pub tolerance: f64,
+    /// Whether that is only so for results that are nothing else, and any other must keep to the tolerance.
+    pub strict: bool,
     /// A device that is compared besides the CPU and the interpreter.
     pub device: Device,
 }
@@ -82,11 +85,11 @@ impl Case<'_> {
         expected: &[(String, Tensor)],
         actual: &[(String, Tensor)],
     ) -> Result<Deviation> {
-        let worst = compare::worst(expected, actual, &[]);
+        let worst = compare::worst(expected, actual, &[], self.strict);
         if !worst.exceeds(self.tolerance) {
             return Ok(worst);
         }
-        Ok(compare::worst(expected, actual, &level::noise(module, self.function, self.given())?))
+        Ok(compare::worst(expected, actual, &level::noise(module, self.function, self.given())?, self.strict))
     }
 }
 
