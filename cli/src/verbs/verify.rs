@@ -108,7 +108,9 @@ fn set_state(session: &mut Session, args: &Args, global: &Global, terminal: &Ter
     }
     if !unset.is_empty() {
         let names: Vec<String> = unset.iter().map(|n| format!("`{n}`")).collect();
-        terminal.note(&format!("state {} has no value, and is compared with a random one", names.join(", ")));
+        let (have, are) = if names.len() == 1 { ("has", "is") } else { ("have", "are") };
+        let names = names.join(", ");
+        terminal.note(&format!("state {names} {have} no value, and {are} compared with a random one"));
     }
     Ok(())
 }
