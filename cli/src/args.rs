@@ -34,6 +34,12 @@ pub struct Global {
     /// Seed of random feeds and of `init`
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub seed: u64,
+    /// Most memory that is taken, such as 512M or 2G; what the system allows if not given
+    #[arg(long, global = true, value_parser = graphc::memory::parse_bytes, value_name = "BYTES")]
+    pub max_mem: Option<usize>,
+    /// Seconds after which the command stops, whatever it does
+    #[arg(long, global = true, value_parser = crate::verbs::seconds, value_name = "S")]
+    pub max_time: Option<f64>,
     /// Results as JSON
     #[arg(long, global = true)]
     pub json: bool,

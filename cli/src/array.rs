@@ -1,13 +1,14 @@
 //! NumPy arrays to tensors and back.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use graphc::{DType, Tensor};
 
 use crate::exit::{Exit, Failure, Result};
-use crate::npy::{Array, NpyType, read_npy_owned};
+use crate::npy::{Array, NpyType, npy_header, read_npy_owned};
 use crate::npz::{NpzLimits, read_npz};
+use crate::zip::Contents;
 
 const TYPES: [(NpyType, DType); 12] = [
     (NpyType::Bool, DType::Bool),
@@ -32,18 +33,41 @@ pub fn tensor(what: &str, array: &Array) -> Result<Tensor> {
         .ok_or_else(|| Failure::data(format!("{what} does not hold as many elements as its shape says")))
 }
 
-/// A tensor as a NumPy array. NumPy has no bf16, so that becomes f32, which holds every value of it.
-pub fn array(tensor: &Tensor) -> Result<Array> {
-    let wide;
-    let tensor = if tensor.dtype() == DType::Bf16 {
-        wide = tensor.cast(DType::F32);
-        &wide
-    } else {
-        tensor
-    };
-    let at = TYPES.iter().position(|(_, d)| *d == tensor.dtype()).unwrap_or_default();
-    Array::new(TYPES[at].0, tensor.shape().to_vec(), tensor.bytes().to_vec())
-        .map_err(|e| Failure::new(Exit::Internal, format!("a tensor makes no array: {e}")))
+/// A tensor as an `.npy` file, whose elements are those of the tensor and no copy. NumPy has no bf16, so that becomes f32, which
+/// holds every value of it.
+#[derive(Debug)]
+pub struct NpyFile<'t> {
+    header: Vec<u8>,
+    tensor: &'t Tensor,
+}
+
+impl NpyFile<'_> {
+    /// The file of a tensor.
+    pub fn new(tensor: &Tensor) -> NpyFile<'_> {
+        let wanted = if tensor.dtype() == DType::Bf16 { DType::F32 } else { tensor.dtype() };
+        let at = TYPES.iter().position(|(_, d)| *d == wanted).unwrap_or_default();
+        NpyFile { header: npy_header(TYPES[at].0, tensor.shape()), tensor }
+    }
+}
+
+impl Contents for NpyFile<'_> {
+    fn size(&self) -> u64 {
+        let widened = if self.tensor.dtype() == DType::Bf16 { 2 } else { 1 };
+        (self.header.len() + self.tensor.bytes().len() * widened) as u64
+    }
+
+    fn send(&self, to: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        const PIECE: usize = 1 << 16;
+        to(&self.header)?;
+        if self.tensor.dtype() != DType::Bf16 {
+            return to(self.tensor.bytes());
+        }
+        for start in (0..self.tensor.len()).step_by(PIECE) {
+            let piece = PIECE.min(self.tensor.len() - start);
+            to(Tensor::from_fn(DType::F32, &[piece], |i| self.tensor.get(start + i)).bytes())?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads an `.npy` file.
@@ -66,7 +90,7 @@ pub fn read_npz_file(path: &Path) -> Result<Vec<(String, Tensor)>> {
 
 /// Reads a regular file that fits memory.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let failed = |e: std::io::Error| Failure::reading(path, &e);
+    let failed = |e: io::Error| Failure::reading(path, &e);
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let metadata = path.metadata().map_err(failed)?;
     if metadata.is_dir() {
@@ -84,22 +108,33 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     // The length may have been a lie, or change: never more than the limit is read.
     let read = bytes
         .try_reserve_exact(metadata.len() as usize)
-        .map_err(|_| std::io::Error::from(std::io::ErrorKind::OutOfMemory))
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
         .and_then(|()| std::fs::File::open(path)?.take(most).read_to_end(&mut bytes));
-    read.map_err(failed)?;
-    Ok(bytes)
+    match read {
+        Err(e) if e.kind() == io::ErrorKind::OutOfMemory => {
+            Err(graphc::memory::refused(&format!("{}", path.display()), metadata.len() as usize).into())
+        }
+        read => read.map(|_| bytes).map_err(failed),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::npy::{read_npy, write_npy};
+    use crate::npy::read_npy;
 
     #[test]
     fn every_type_survives() {
         for dtype in DType::ALL {
             let t = Tensor::from_fn(dtype, &[2, 3], |i| graphc::ir::Scalar::I(i as i128 % 2));
-            let bytes = write_npy(&array(&t).unwrap());
+            let file = NpyFile::new(&t);
+            let mut bytes = Vec::new();
+            file.send(&mut |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(bytes.len() as u64, file.size());
             let back = tensor("t", &read_npy(&bytes).unwrap()).unwrap();
             let expected = if dtype == DType::Bf16 { t.cast(DType::F32) } else { t };
             assert_eq!(back, expected);

@@ -1,7 +1,7 @@
 //! Output files: checked before the work begins, complete or not there at all.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use graphc::file::Claim;
@@ -53,15 +53,19 @@ impl Destination {
         Ok(Destination { path: path.to_owned(), folder })
     }
 
-    /// Writes the file under another name, syncs it, and gives it its own.
-    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+    /// Writes the file under another name as `fill` says, syncs it, and gives it its own. An error of `fill` leaves the file as it was
+    /// before, as does an error of writing.
+    pub fn write(&self, fill: &mut dyn FnMut(&mut dyn Write) -> Result<io::Result<()>>) -> Result<()> {
         let failed = |e: io::Error| {
             let message =
                 format!("{}: writing failed: {e}; the file is as it was before", self.path.display());
             Failure::new(Exit::Io, message)
         };
         let mut file = self.temporary().map_err(failed)?;
-        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        let mut out = BufWriter::new(&mut file);
+        fill(&mut out)?.and_then(|()| out.flush()).map_err(failed)?;
+        drop(out);
+        file.as_file().sync_all().map_err(failed)?;
         file.persist(&self.path).map_err(|e| failed(e.error))?;
         // Not every system lets a folder be opened or synced; the file is complete either way.
         let Ok(folder) = File::open(&self.folder) else { return Ok(()) };
@@ -110,7 +114,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         for text in ["one", "two"] {
-            Destination::new(&path, []).unwrap().write(text.as_bytes()).unwrap();
+            let destination = Destination::new(&path, []).unwrap();
+            destination.write(&mut |out| Ok(out.write_all(text.as_bytes()))).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -6,6 +6,9 @@ mod exit;
 mod feeds;
 mod file;
 mod finite;
+#[cfg(test)]
+mod fuzz;
+mod limits;
 mod npy;
 mod npz;
 mod open;
@@ -22,14 +25,18 @@ use clap::Parser;
 
 use args::Cli;
 use exit::{Exit, Failure};
+use limits::Clock;
 use terminal::Terminal;
+
+/// Counted and limited, so that no input takes more memory than the process may have.
+#[global_allocator]
+static HEAP: graphc::memory::heap::Heap = graphc::memory::heap::Heap;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            let printed = e.print();
-            return match printed {
+            return match terminal::usage(&e) {
                 _ if e.use_stderr() => Exit::Usage.into(),
                 // Help and version go to the standard output; whoever closed it wanted no more.
                 Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Exit::Io.into(),
@@ -37,10 +44,13 @@ fn main() -> ExitCode {
             };
         }
     };
+    let clock = Clock::start(&cli.global);
+    limits::memory(&cli.global);
     let mut terminal = Terminal::new(&cli.global);
     // Every panic is a bug; the message of the standard hook comes first.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        verbs::run(&cli, &mut terminal)?;
+        clock.watch(cli.verb.stops_by_itself())?;
+        verbs::run(&cli, clock, &mut terminal)?;
         terminal.flush()
     }))
     .unwrap_or_else(|_| {

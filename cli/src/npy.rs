@@ -139,6 +139,7 @@ impl Array {
     /// # Errors
     /// [`NpyErrorKind::Shape`] where the size overflows, [`NpyErrorKind::Length`] where `bytes` is not of that size,
     /// [`NpyErrorKind::Value`] for booleans other than 0 and 1. Offsets count from the first element.
+    #[cfg(test)]
     pub fn new(dtype: NpyType, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Array, NpyError> {
         let claimed = byte_count(dtype, &shape, 0)?;
         check_length(claimed, bytes.len(), 0)?;
@@ -260,11 +261,16 @@ fn row_major(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
     out
 }
 
-/// Writes an `.npy` file of version 1.0 (2.0 where the header is too long for that), row-major and little-endian, with
-/// the elements aligned to 64 bytes as NumPy does. `array` must be as [`Array::new`] makes it, or the file will be
-/// refused by readers.
+/// What stands before the elements in an `.npy` file of version 1.0 (2.0 where that is too long), row-major and little-endian, so
+/// that the elements are aligned to 64 bytes as NumPy does.
+pub fn npy_header(dtype: NpyType, shape: &[usize]) -> Vec<u8> {
+    header::write(dtype, shape)
+}
+
+/// A whole file.
+#[cfg(test)]
 pub fn write_npy(array: &Array) -> Vec<u8> {
-    let mut out = header::write(array.dtype, &array.shape);
+    let mut out = npy_header(array.dtype, &array.shape);
     out.extend_from_slice(&array.bytes);
     out
 }

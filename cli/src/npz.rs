@@ -3,10 +3,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::npy::{Array, NpyError, read_npy, read_npy_owned, write_npy};
-use super::zip::{ZipError, ZipErrorKind, ZipWriter, read_directory};
+use super::npy::{Array, NpyError, read_npy, read_npy_owned};
+use super::zip::{Contents, ZipError, ZipErrorKind, ZipWriter, read_directory};
 use std::borrow::Cow;
 use std::fmt;
+use std::io::{self, Write};
 
 pub use super::zip::ZipLimits as NpzLimits;
 
@@ -86,15 +87,17 @@ fn no_array(name: &str) -> NpzError {
     })
 }
 
-/// Writes an `.npz` file of these arrays under these keys, uncompressed. Equal arrays make equal bytes. The arrays must
-/// be as [`Array::new`] makes them.
+/// Writes an `.npz` file of these `.npy` files under these keys, uncompressed. Equal arrays make equal bytes.
 ///
 /// # Errors
-/// Keys that stand twice or that [`read_npz`] would refuse.
-pub fn write_npz(arrays: &[(String, Array)]) -> Result<Vec<u8>, NpzError> {
-    let mut archive = ZipWriter::new();
+/// Keys that stand twice or that [`read_npz`] would refuse, and what writing fails of.
+pub fn write_npz<'a>(
+    out: &mut dyn Write,
+    arrays: impl IntoIterator<Item = (&'a str, &'a dyn Contents)>,
+) -> Result<io::Result<()>, NpzError> {
+    let mut archive = ZipWriter::new(out);
     for (key, array) in arrays {
-        archive.add(&format!("{key}{ENDING}"), &write_npy(array))?;
+        archive.add(&format!("{key}{ENDING}"), array)?;
     }
-    Ok(archive.finish())
+    Ok(archive.finish().map(drop))
 }

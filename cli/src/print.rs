@@ -1,19 +1,40 @@
 //! Results as JSON, and in short form for a terminal.
 
+use std::borrow::Cow;
+
 use graphc::ir::module::{Meta, Module};
-use graphc::ir::wire::json::{ArrayWriter, Layout, ObjectWriter, object_document};
+use graphc::ir::text::visible;
+use graphc::ir::wire::json::{ArrayWriter, Layout, array_document};
 use graphc::{DType, Outputs, Tensor};
+
+use crate::exit::Result;
 
 /// Tensors of more elements are summarized on a terminal.
 const LARGE: usize = 100;
 
-/// One line of JSON: every output as nested arrays.
-pub fn json_line(outputs: &Outputs) -> String {
-    object_document(Layout::Inline, |o| {
-        for (name, tensor) in outputs {
-            member(o, name, tensor);
-        }
-    })
+/// Elements of one row that are made text at once.
+const PIECE: usize = 4096;
+
+/// One line of JSON, every output as nested arrays, in pieces: the text of large results is several times their size.
+pub fn json(outputs: &Outputs, out: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    out("{")?;
+    for (i, (name, tensor)) in outputs.iter().enumerate() {
+        let separator = if i > 0 { ", " } else { "" };
+        out(&format!("{separator}{}: ", inner(|a| a.string(name))))?;
+        rows(tensor, tensor.shape(), &mut 0, out)?;
+    }
+    out("}\n")
+}
+
+/// As [`json`], in one piece.
+fn json_line(outputs: &Outputs) -> String {
+    let mut text = String::new();
+    // Adding to a string cannot fail.
+    let _ = json(outputs, &mut |part| {
+        text += part;
+        Ok(())
+    });
+    text
 }
 
 /// A line for each output; large tensors in short.
@@ -35,12 +56,12 @@ pub fn for_a_terminal(outputs: &Outputs) -> String {
 /// Type, range and first elements.
 pub fn summary(tensor: &Tensor) -> String {
     let sizes: Vec<String> = tensor.shape().iter().map(ToString::to_string).collect();
-    let values = tensor.to_f64();
-    let first: Vec<String> = values.iter().take(4).map(|v| format!("{v:.6}")).collect();
-    let finite = || values.iter().copied().filter(|v| v.is_finite());
+    let values = || (0..tensor.len()).map(|i| tensor.get(i).as_f64());
+    let first: Vec<String> = values().take(4).map(|v| format!("{v:.6}")).collect();
+    let finite = || values().filter(|v| v.is_finite());
     let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
     let mean = finite().sum::<f64>() / finite().count().max(1) as f64;
-    let odd = values.len() - finite().count();
+    let odd = tensor.len() - finite().count();
     let odd = if odd > 0 { format!(", {odd} not finite") } else { String::new() };
     format!(
         "{}[{}] from {least:.6} to {most:.6}, mean {mean:.6}{odd}: {}, ...",
@@ -56,52 +77,65 @@ pub fn class_names(module: &Module, outputs: &Outputs) -> Option<String> {
     let classes = module.meta.get("classes").and_then(Meta::texts)?;
     let winners: Vec<usize> = match (outputs.get("class"), outputs.get("probabilities")) {
         (Some(t), _) if t.dtype().is_int() => {
-            (0..t.len()).filter_map(|i| t.get(i).as_int().try_into().ok()).collect()
+            (0..t.len().min(ROWS + 1)).filter_map(|i| t.get(i).as_int().try_into().ok()).collect()
         }
         (_, Some(t)) if t.shape().last() == Some(&classes.len()) => {
-            let values = t.to_f64();
+            let shown = classes.len().saturating_mul(ROWS + 1).min(t.len());
+            let values: Vec<f64> = (0..shown).map(|i| t.get(i).as_f64()).collect();
             let largest = |row: &[f64]| {
                 (0..row.len()).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or_default()
             };
-            values.chunks(classes.len()).map(largest).collect()
+            values.chunks(classes.len().max(1)).map(largest).collect()
         }
         _ => return None,
     };
-    let mut names: Vec<&str> = winners.iter().take(ROWS).filter_map(|w| classes.get(*w).copied()).collect();
+    let mut names: Vec<Cow<'_, str>> =
+        winners.iter().take(ROWS).filter_map(|w| classes.get(*w).map(|c| visible(c))).collect();
     if winners.len() > ROWS {
-        names.push("...");
+        names.push("...".into());
     }
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn member(o: &mut ObjectWriter<'_>, name: &str, t: &Tensor) {
-    if !t.shape().is_empty() {
-        return o.array(name, Layout::Inline, |a| rows(a, t, t.shape(), &mut 0));
+/// The elements from `at` on in the order of the shape; recurses as deep as the rank.
+fn rows(t: &Tensor, shape: &[usize], at: &mut usize, out: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    let Some((size, rest)) = shape.split_first() else {
+        *at += 1;
+        return out(&inner(|a| element(a, t, *at - 1)));
+    };
+    out("[")?;
+    if rest.is_empty() {
+        for start in (0..*size).step_by(PIECE) {
+            let piece = PIECE.min(size - start);
+            let separator = if start > 0 { ", " } else { "" };
+            out(separator)?;
+            out(&inner(|a| (*at..*at + piece).for_each(|i| element(a, t, i))))?;
+            *at += piece;
+        }
+    } else {
+        for i in 0..*size {
+            out(if i > 0 { ", " } else { "" })?;
+            rows(t, rest, at, out)?;
+        }
     }
-    match (t.dtype(), t.get(0)) {
-        (dtype, v) if dtype.is_float() => o.float(name, v.as_f64(), dtype),
-        (DType::Bool, v) => o.bool(name, v.as_bool()),
-        (DType::U64, v) => o.u64(name, v.as_int() as u64),
-        (_, v) => o.i64(name, v.as_int() as i64),
+    out("]")
+}
+
+fn element(a: &mut ArrayWriter<'_>, t: &Tensor, i: usize) {
+    match (t.dtype(), t.get(i)) {
+        (dtype, v) if dtype.is_float() => a.float(v.as_f64(), dtype),
+        (DType::Bool, v) => a.bool(v.as_bool()),
+        (DType::U64, v) => a.u64(v.as_int() as u64),
+        (_, v) => a.i64(v.as_int() as i64),
     }
 }
 
-/// Recurses as deep as the rank.
-fn rows(a: &mut ArrayWriter<'_>, t: &Tensor, shape: &[usize], at: &mut usize) {
-    let Some((size, rest)) = shape.split_first() else { return };
-    for _ in 0..*size {
-        if !rest.is_empty() {
-            a.array(Layout::Inline, |a| rows(a, t, rest, at));
-            continue;
-        }
-        match (t.dtype(), t.get(*at)) {
-            (dtype, v) if dtype.is_float() => a.float(v.as_f64(), dtype),
-            (DType::Bool, v) => a.bool(v.as_bool()),
-            (DType::U64, v) => a.u64(v.as_int() as u64),
-            (_, v) => a.i64(v.as_int() as i64),
-        }
-        *at += 1;
-    }
+/// What stands between the brackets of an array.
+fn inner(fill: impl FnOnce(&mut ArrayWriter<'_>)) -> String {
+    let mut text = array_document(Layout::Inline, fill);
+    text.truncate(text.trim_end().len() - 1);
+    text.remove(0);
+    text
 }
 
 #[cfg(test)]
@@ -123,6 +157,33 @@ mod tests {
         ]);
         let expected = r#"{"y": [[1.0, "nan"], [0.1, "-inf"]], "n": -3, "ok": [true, false], "none": []}"#;
         assert_eq!(json_line(&all).trim(), expected);
+    }
+
+    #[test]
+    fn pieces_make_one_line() {
+        for shape in [&[3 * PIECE + 1][..], &[2, PIECE], &[1, 2 * PIECE], &[2, 0, 3], &[3, 1, 1], &[]] {
+            let tensor = Tensor::from_fn(DType::I32, shape, |i| Scalar::I(i as i128));
+            let mut pieces = 0;
+            let (mut text, mut longest) = (String::new(), 0);
+            json(&outputs(vec![("y", tensor.clone())]), &mut |part| {
+                (pieces, longest) = (pieces + 1, longest.max(part.len()));
+                text += part;
+                Ok(())
+            })
+            .unwrap();
+            assert!(longest < 16 * PIECE, "{longest}");
+            let root = graphc::ir::wire::json::parse(text.as_bytes(), &Default::default()).unwrap();
+            let mut flat = Vec::new();
+            let mut left = vec![root.get("y").unwrap()];
+            while let Some(node) = left.pop() {
+                match node.as_array() {
+                    Some(items) => left.extend(items.iter().rev()),
+                    None => flat.push(node.as_number().unwrap().as_i64().unwrap()),
+                }
+            }
+            assert_eq!(flat, (0..tensor.len() as i64).collect::<Vec<_>>(), "{shape:?}");
+            assert!(!text.contains(",,") && !text.contains("[,") && text.ends_with("}\n"), "{shape:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+use graphc::ir::text::visible_lines;
+
 use crate::args::{Color, Global};
 use crate::exit::{Failure, Result};
 
@@ -34,10 +36,10 @@ impl Terminal {
         io::stdout().is_terminal()
     }
 
-    /// Writes a part of the results. If their reader went away there is nothing more to write, which ends nothing else:
-    /// what a verb does beside printing, it does all the same.
+    /// Writes a part of the results. Whatever the text is, no command to a terminal is in it. If their reader went away
+    /// there is nothing more to write, which ends nothing else: what a verb does beside printing, it does all the same.
     pub fn print(&mut self, text: &str) -> Result<()> {
-        self.unless_gone(|out| out.write_all(text.as_bytes()))
+        self.unless_gone(|out| out.write_all(visible_lines(text).as_bytes()))
     }
 
     /// Makes the results visible.
@@ -96,12 +98,26 @@ impl Terminal {
             None => String::new(),
         };
         let mut lines = String::new();
-        for line in text.lines() {
+        for line in visible_lines(text).lines() {
             lines.push_str(&label);
             lines.push_str(line);
             lines.push('\n');
         }
-        // There is nowhere left to say that the standard error is closed.
+        // There is nowhere left to say that the standard error is closed, and no two messages mix.
         let _ = io::stderr().write_all(lines.as_bytes());
+    }
+}
+
+/// Says what is wrong with the command line, or what was asked for of it. Arguments may hold anything, and stand in the messages.
+///
+/// # Errors
+/// When the stream cannot be written to.
+pub fn usage(e: &clap::Error) -> io::Result<()> {
+    let text = e.render().to_string();
+    let shown = visible_lines(&text);
+    match shown == text {
+        true => e.print(),
+        false if e.use_stderr() => io::stderr().write_all(shown.as_bytes()),
+        false => io::stdout().write_all(shown.as_bytes()),
     }
 }

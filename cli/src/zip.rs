@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub(crate) use directory::read_directory;
-pub(crate) use write::ZipWriter;
+pub(crate) use write::{Contents, ZipWriter};
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
 const CENTRAL_HEADER: u32 = 0x0201_4b50;

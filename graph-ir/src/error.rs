@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::dim::DimError;
+
 /// What is wrong, at which node, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
@@ -11,6 +13,8 @@ pub struct Error {
     pub at: Option<String>,
     /// What to change.
     pub help: Option<String>,
+    /// Whether sizes are beyond what graphc can count or a machine can hold: the fault of the sizes, wherever it is found.
+    pub limit: bool,
 }
 
 /// Result with [`Error`].
@@ -19,7 +23,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a place.
     pub fn new(message: impl Into<String>) -> Error {
-        Error { message: message.into(), at: None, help: None }
+        Error { message: message.into(), at: None, help: None, limit: false }
+    }
+
+    /// An error of sizes that are too large.
+    pub fn limit(message: impl Into<String>) -> Error {
+        Error { limit: true, ..Error::new(message) }
+    }
+
+    /// The same error told in other words.
+    pub fn told(&self, message: impl Into<String>) -> Error {
+        Error { limit: self.limit, ..Error::new(message) }
     }
 
     /// Adds the remedy.
@@ -48,9 +62,13 @@ impl fmt::Display for Error {
     }
 }
 
-impl From<crate::dim::DimError> for Error {
-    fn from(e: crate::dim::DimError) -> Error {
-        Error::new(e.to_string())
+impl From<DimError> for Error {
+    fn from(e: DimError) -> Error {
+        let limit = matches!(
+            e,
+            DimError::Overflow { .. } | DimError::TooComplex { .. } | DimError::SizeTooLarge { .. }
+        );
+        Error { limit, ..Error::new(e.to_string()) }
     }
 }
 

@@ -10,7 +10,17 @@ use crate::tensor::Tensor;
 /// `inputs` and `state` are in the order of the graph's inputs and of the module's state. Every node
 /// computes in f64 (or integers) and rounds once to its type.
 pub fn eval(graph: &Graph, inputs: &[&Tensor], state: &[&Tensor]) -> Result<Vec<Tensor>> {
-    let mut all = eval_all(graph, inputs, state, false)?;
+    eval_with(graph, inputs, state, &mut |_| {})
+}
+
+/// As [`eval`], but `each` may change every value when it is made, those of inputs and state included, before anything reads it.
+pub fn eval_with(
+    graph: &Graph,
+    inputs: &[&Tensor],
+    state: &[&Tensor],
+    each: &mut dyn FnMut(&mut Tensor),
+) -> Result<Vec<Tensor>> {
+    let mut all = eval_all(graph, inputs, state, false, each)?;
     // A result may be listed twice, so values are copied unless it is their last mention.
     let results = graph.results();
     Ok(results
@@ -27,10 +37,16 @@ pub fn eval(graph: &Graph, inputs: &[&Tensor], state: &[&Tensor]) -> Result<Vec<
 
 /// Evaluates a graph and keeps every live value, for comparisons node by node.
 pub fn eval_keep(graph: &Graph, inputs: &[&Tensor], state: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
-    eval_all(graph, inputs, state, true)
+    eval_all(graph, inputs, state, true, &mut |_| {})
 }
 
-fn eval_all(graph: &Graph, inputs: &[&Tensor], state: &[&Tensor], keep: bool) -> Result<Vec<Option<Tensor>>> {
+fn eval_all(
+    graph: &Graph,
+    inputs: &[&Tensor],
+    state: &[&Tensor],
+    keep: bool,
+    each: &mut dyn FnMut(&mut Tensor),
+) -> Result<Vec<Option<Tensor>>> {
     let live = graph.live_nodes();
     let mut uses = graph.use_counts();
     let mut values: Vec<Option<Tensor>> = vec![None; graph.value_count()];
@@ -51,7 +67,9 @@ fn eval_all(graph: &Graph, inputs: &[&Tensor], state: &[&Tensor], keep: bool) ->
             if ty.dtype != tensor.dtype() || ty.shape().as_deref() != Some(tensor.shape()) {
                 fail!("{what} is {ty}, but was given {}{:?}", tensor.dtype(), tensor.shape());
             }
-            values[node.out(0).index()] = Some((*tensor).clone());
+            let mut value = (*tensor).clone();
+            each(&mut value);
+            values[node.out(0).index()] = Some(value);
             continue;
         }
         let types: Vec<_> = node.outs().map(|o| graph.ty(o).clone()).collect();
@@ -61,8 +79,9 @@ fn eval_all(graph: &Graph, inputs: &[&Tensor], state: &[&Tensor], keep: bool) ->
         let ins: Vec<&Tensor> =
             node.ins.iter().map(|v| values[v.index()].as_ref().expect("operands come first")).collect();
         let outs = node.op.eval(&ins, &types).map_err(|e| e.at(graph.describe(id)))?;
-        for (o, t) in node.outs().zip(outs) {
+        for (o, mut t) in node.outs().zip(outs) {
             debug_assert_eq!((t.dtype(), Some(t.shape().to_vec())), (graph.ty(o).dtype, graph.ty(o).shape()));
+            each(&mut t);
             values[o.index()] = Some(t);
         }
         for v in &node.ins {

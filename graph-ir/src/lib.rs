@@ -27,6 +27,7 @@ pub mod stage;
 mod sugar;
 pub mod target;
 pub mod tensor;
+pub mod text;
 pub mod types;
 pub mod wire;
 

@@ -107,7 +107,7 @@ fn attr_text(value: &AttrValue) -> Option<String> {
         AttrValue::Int(v) => v.to_string(),
         AttrValue::Real(v) => format!("{v:?}"),
         AttrValue::Number(v) => v.to_string(),
-        AttrValue::Text(v) => v.clone(),
+        AttrValue::Text(v) => crate::text::visible(v).into_owned(),
         AttrValue::Ints(all) => join(all.iter().map(ToString::to_string).collect()),
         AttrValue::Dims(all) => join(all.iter().map(ToString::to_string).collect()),
         AttrValue::Dim(d) => d.to_string(),

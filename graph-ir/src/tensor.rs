@@ -54,6 +54,15 @@ impl Tensor {
         Tensor { dtype, shape: shape.to_vec(), words: vec![0; (n * dtype.size()).div_ceil(8)] }
     }
 
+    /// As [`Tensor::zeros`]; `None` if the size overflows or the system refuses the memory.
+    pub fn try_zeros(dtype: DType, shape: &[usize]) -> Option<Tensor> {
+        let words = element_count(shape)?.checked_mul(dtype.size())?.div_ceil(8);
+        let mut room: Vec<u64> = Vec::new();
+        room.try_reserve_exact(words).ok()?;
+        room.resize(words, 0);
+        Some(Tensor { dtype, shape: shape.to_vec(), words: room })
+    }
+
     /// From elements in row-major order.
     ///
     /// # Panics

@@ -65,7 +65,8 @@ impl TensorType {
     /// the bytes of its constant sizes.
     pub fn check_size(&self) -> Result<()> {
         if self.rank() > MAX_RANK {
-            fail!("{self} has {} dims; at most {MAX_RANK} are supported", self.rank());
+            let message = format!("{self} has {} dims; at most {MAX_RANK} are supported", self.rank());
+            return Err(Error::limit(message));
         }
         let mut bytes = Some(self.dtype.size() as i64);
         for v in self.dims.iter().filter_map(Dim::as_const) {
@@ -75,7 +76,9 @@ impl TensorType {
             bytes = bytes.and_then(|b| b.checked_mul(v.max(1)));
         }
         if bytes.is_none_or(|b| b > isize::MAX as i64) {
-            fail!("the size of {self} overflows; no tensor that large can exist");
+            return Err(Error::limit(format!(
+                "the size of {self} overflows; no tensor that large can exist"
+            )));
         }
         Ok(())
     }

@@ -86,6 +86,14 @@ impl Error {
     }
 }
 
+/// The error of compiling a module that was checked: a bug, unless its sizes are beyond what can be.
+pub(crate) fn compiling(what: &str, e: &graphc_ir::Error) -> Error {
+    match e.limit {
+        true => Error::Device(format!("{what}{e}; use smaller sizes")),
+        false => Error::Internal(format!("{what}{e}")),
+    }
+}
+
 fn lines(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -6,20 +6,47 @@ use graphc_ir::{DType, Graph};
 
 use crate::error::{Error, Result};
 
-/// The smaller of the machine's memory and the process's limit on address space; `None` where the
-/// system does not say.
+pub use graphc_cpu::heap;
+
+mod system;
+
+/// The least of the machine's memory, the limits of the process and its control groups, and the limit of its [heap]; `None` where
+/// the system does not say.
 pub fn available() -> Option<usize> {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|t| {
-        let line =
-            t.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().to_owned();
-        line.parse::<usize>().ok()?.checked_mul(1024)
-    });
-    let process = std::fs::read_to_string("/proc/self/limits").ok().and_then(|t| {
-        let line = t.lines().find_map(|l| l.strip_prefix("Max address space"))?.to_owned();
-        line.split_whitespace().next()?.parse::<usize>().ok()
-    });
-    machine.into_iter().chain(process).min()
+    system::limit().into_iter().chain(heap::limit()).min()
 }
+
+/// A number of bytes as people write it: `1500000`, `64K`, `512MB`, `2GiB`; the units are powers of 1024.
+///
+/// # Errors
+/// A sentence that tells how to write it.
+pub fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => 64,
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|n| n.checked_mul(1usize.checked_shl(power)?));
+    bytes
+        .filter(|b| *b > 0)
+        .ok_or_else(|| "write a number of bytes above 0, as in 1500000, 512M or 2G".into())
+}
+
+/// The error of memory that was refused.
+pub fn refused(what: &str, bytes: usize) -> Error {
+    Error::Device(format!(
+        "the system refused {} of memory for {what}; use smaller dims or files, or allow more memory",
+        readable(bytes)
+    ))
+}
+
+/// Bytes that a node takes while its function is compiled: a chain of 10^6 elementwise functions takes 2.6 GB in all.
+pub(crate) const COMPILED_NODE: usize = 2600;
 
 /// Refuses what needs more than the limit.
 pub(crate) fn check(what: &str, bytes: usize, limit: Option<usize>) -> Result<()> {
@@ -68,12 +95,7 @@ fn bytes_of(what: &str, dtype: DType, shape: &[usize]) -> Result<usize> {
 /// What is promised may still be refused: asking is the only way to know.
 fn reserve(what: &str, bytes: usize) -> Result<()> {
     let mut room: Vec<u64> = Vec::new();
-    room.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| {
-        Error::Device(format!(
-            "the system refused {} of memory for {what}; use smaller dims",
-            readable(bytes)
-        ))
-    })
+    room.try_reserve_exact(bytes.div_ceil(8)).map_err(|_| refused(what, bytes))
 }
 
 /// Bytes of a tensor of fixed dims; `None` if no tensor that large can exist.
@@ -134,6 +156,23 @@ mod tests {
     fn sizes_are_readable() {
         for (bytes, text) in [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")] {
             assert_eq!(readable(bytes), text);
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_with_their_unit() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("3B", 3),
+            ("64K", 64 << 10),
+            ("512MB", 512 << 20),
+            ("2 GiB", 2 << 30),
+            ("1t", 1 << 40),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "M", "-1", "1.5G", "1X", "99999999999999999999", "99999999999T"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 

@@ -96,7 +96,7 @@ fn run(
         }
         graph = (pass.run)(&graph, remarks)?;
         let checked = stage::verify(&graph).and_then(|()| pass.after.check(&graph));
-        checked.map_err(|e| Error::new(format!("pass `{}` broke the graph: {e}", pass.name)))?;
+        checked.map_err(|e| e.told(format!("pass `{}` broke the graph: {e}", pass.name)))?;
     }
     Ok(graph)
 }

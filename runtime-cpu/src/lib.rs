@@ -7,6 +7,7 @@ mod error;
 mod exec;
 pub mod gemm;
 mod geometry;
+pub mod heap;
 pub mod isa;
 pub mod memory;
 mod nest;

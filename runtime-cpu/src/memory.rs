@@ -4,6 +4,9 @@ use std::ptr::NonNull;
 
 use thiserror::Error;
 
+#[cfg(target_os = "linux")]
+use crate::heap;
+
 /// Alignment of every block, in bytes: one cache line, and one AVX-512 vector.
 pub const ALIGNMENT: usize = 64;
 
@@ -55,7 +58,14 @@ impl Block {
         }
         #[cfg(target_os = "linux")]
         if bytes > HUGE_ABOVE {
-            let address = pages::map(bytes).ok_or(OutOfMemory { bytes })?;
+            // Pages are mapped beside the heap, but count with it.
+            if !heap::take(bytes) {
+                return Err(OutOfMemory { bytes });
+            }
+            let Some(address) = pages::map(bytes) else {
+                heap::give(bytes);
+                return Err(OutOfMemory { bytes });
+            };
             return Ok(Block { address, bytes, source: Source::Pages });
         }
         let layout = layout(bytes).ok_or(OutOfMemory { bytes })?;
@@ -109,7 +119,10 @@ impl Drop for Block {
                 }
             }
             #[cfg(target_os = "linux")]
-            Source::Pages => pages::unmap(self.address, self.bytes),
+            Source::Pages => {
+                pages::unmap(self.address, self.bytes);
+                heap::give(self.bytes);
+            }
         }
     }
 }

@@ -74,9 +74,13 @@ pub fn tensor(path: &Path, name: &str, ty: &TensorType, shape: &[usize]) -> Resu
     }))
 }
 
-fn decode(bytes: Vec<u8>) -> std::result::Result<DynamicImage, String> {
+/// The image of a file's bytes.
+pub(crate) fn decode(bytes: Vec<u8>) -> std::result::Result<DynamicImage, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
     let mut limits = image::Limits::default();
+    // The pixels take at most 8 bytes each, and as much again when they are converted.
+    limits.max_alloc =
+        Some(graphc::memory::available().map_or(u64::MAX, |most| most as u64 / 4).min(1 << 30));
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     reader.limits(limits);

@@ -1,6 +1,6 @@
 //! VALUE on the command line: a file, a literal, or a recipe for the type of the input.
 
-mod image;
+pub(crate) mod image;
 mod literal;
 mod random;
 

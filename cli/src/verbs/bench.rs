@@ -23,16 +23,8 @@ pub struct Args {
     #[command(flatten)]
     feeds: FeedArgs,
     /// How long to measure
-    #[arg(long, default_value_t = 2.0, value_parser = seconds, value_name = "S")]
+    #[arg(long, default_value_t = 2.0, value_parser = super::seconds, value_name = "S")]
     seconds: f64,
-}
-
-/// A time on the command line, in seconds.
-pub fn seconds(text: &str) -> std::result::Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(s) if s > 0.0 && s <= 86_400.0 => Ok(s),
-        _ => Err("give a time above 0 and up to 86400 seconds".into()),
-    }
 }
 
 /// Runs are at least so many, however long they take.

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use graphc::ir::tensor::element_count;
+use graphc::ir::text::visible;
 use graphc::ir::wire;
 use graphc::ir::wire::json::{Layout, ObjectWriter, object_document};
 use graphc::memory::readable;
 use graphc::{Function, Module, PlanInfo, Session};
 
 use crate::args::Global;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::open;
 use crate::terminal::Terminal;
 
@@ -27,7 +28,7 @@ struct Entry<'m> {
     name: &'m str,
     function: &'m Function,
     sizes: Vec<(String, usize)>,
-    plan: std::result::Result<PlanInfo, String>,
+    plan: std::result::Result<PlanInfo, Failure>,
 }
 
 /// Runs the verb.
@@ -39,9 +40,21 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         terminal.warning(&format!("{}: {warning}", args.model.display()));
     }
     if global.json {
-        return terminal.print(&json(&session, &entries));
+        terminal.print(&json(&session, &entries))?;
+    } else {
+        terminal.print(&text(&args.model.display().to_string(), &session, &entries))?;
     }
-    terminal.print(&text(&args.model.display().to_string(), &session, &entries))
+    // Where other sizes may help, that there is no plan is only told.
+    let hopeless = entries.into_iter().find(|e| e.sizes.is_empty() && e.plan.is_err());
+    match hopeless.and_then(|e| Some((e.name, e.plan.err()?))) {
+        Some((name, e)) => {
+            terminal.flush()?;
+            let message =
+                format!("{}: function `{name}` can never run here: {}", args.model.display(), e.message);
+            Err(Failure::new(e.exit, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Plans a function with the sizes that are given and the least ones for the others.
@@ -52,14 +65,17 @@ fn entry<'m>(session: &Session, name: &'m str, function: &'m Function) -> Result
     let symbols = session.symbols(name)?;
     let sizes: Vec<(String, usize)> =
         symbols.into_iter().map(|s| (s.clone(), known(&s).unwrap_or_else(|| least(&s)))).collect();
-    let plan = session.plan(name, sizes.iter().map(|(s, v)| (s.as_str(), *v))).map_err(|e| e.to_string());
+    let plan = session.plan(name, sizes.iter().map(|(s, v)| (s.as_str(), *v))).map_err(Failure::from);
     Ok(Entry { name, function, sizes, plan })
 }
 
 fn text(file: &str, session: &Session, entries: &[Entry<'_>]) -> String {
     let module = session.module();
-    let producer =
-        if module.producer.is_empty() { String::new() } else { format!(", by {}", module.producer) };
+    let producer = if module.producer.is_empty() {
+        String::new()
+    } else {
+        format!(", by {}", visible(&module.producer))
+    };
     let mut text = format!("{file}: a valid module{producer}\n");
     // Writing to a string cannot fail.
     let roles: Vec<String> = roles(module).iter().map(|(role, n)| format!("{n} {role}")).collect();
@@ -87,8 +103,9 @@ fn text(file: &str, session: &Session, entries: &[Entry<'_>]) -> String {
                     kernels.join(", ")
                 );
             }
-            Err(e) => {
-                let _ = writeln!(text, "  {with}no plan: {e}; give other sizes by --dim");
+            Err(reason) => {
+                let other = if e.sizes.is_empty() { "" } else { "; give other sizes by --dim" };
+                let _ = writeln!(text, "  {with}no plan: {reason}{other}");
             }
         }
     }
@@ -167,6 +184,6 @@ fn function_json(o: &mut ObjectWriter<'_>, module: &Module, e: &Entry<'_>) {
                 None => o.null("flops"),
             }
         }
-        Err(e) => o.string("no_plan", e),
+        Err(e) => o.string("no_plan", &e.message),
     }
 }

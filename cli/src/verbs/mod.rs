@@ -10,7 +10,7 @@ mod grad;
 mod profile;
 mod run;
 mod show;
-mod train;
+pub(crate) mod train;
 mod verify;
 
 use clap::Subcommand;
@@ -18,6 +18,7 @@ use graphc::ir::wire;
 
 use crate::args::Cli;
 use crate::exit::Result;
+use crate::limits::Clock;
 use crate::terminal::Terminal;
 
 /// What to do.
@@ -53,19 +54,34 @@ pub enum Verb {
     Completions(completions::Args),
 }
 
+/// A time on the command line, in seconds.
+pub fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s <= 86_400.0 => Ok(s),
+        _ => Err("give a time above 0 and up to 86400 seconds".into()),
+    }
+}
+
+impl Verb {
+    /// Whether it stops by itself, with what it did so far kept, when [`crate::limits::Clock`] says that the time is over.
+    pub fn stops_by_itself(&self) -> bool {
+        matches!(self, Verb::Train(_) | Verb::Verify(_))
+    }
+}
+
 /// Does what the command line says.
-pub fn run(cli: &Cli, terminal: &mut Terminal) -> Result<()> {
+pub fn run(cli: &Cli, clock: Clock, terminal: &mut Terminal) -> Result<()> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Run(args) => run::run(args, global, terminal),
-        Verb::Train(args) => train::run(args, global, terminal),
+        Verb::Train(args) => train::run(args, global, clock, terminal),
         Verb::Grad(args) => grad::run(args, global, terminal),
         Verb::Bench(args) => bench::run(args, global, terminal),
         Verb::Check(args) => check::run(args, global, terminal),
         Verb::Show(args) => show::run(args, global, terminal),
         Verb::Explain(args) => explain::run(args, global, terminal),
         Verb::Profile(args) => profile::run(args, global, terminal),
-        Verb::Verify(args) => verify::run(args, global, terminal),
+        Verb::Verify(args) => verify::run(args, global, clock, terminal),
         Verb::Devices => devices::run(global, terminal),
         Verb::Fmt(args) => fmt::run(args, terminal),
         Verb::Schema => terminal.print(&wire::schema()),

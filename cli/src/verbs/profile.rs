@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     feeds: FeedArgs,
     /// How long to measure
-    #[arg(long, default_value_t = 2.0, value_parser = super::bench::seconds, value_name = "S")]
+    #[arg(long, default_value_t = 2.0, value_parser = super::seconds, value_name = "S")]
     seconds: f64,
     /// Writes the last run as a trace for chrome://tracing and Perfetto
     #[arg(long, value_name = "FILE")]
@@ -48,7 +48,7 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
     let on_cpu = session.device() == Device::Cpu;
     let peaks = on_cpu.then(Peaks::measure).transpose().map_err(Failure::from)?;
     if let Some(trace) = trace {
-        trace.write(chrome_trace(&profile).as_bytes())?;
+        trace.write(&mut |out| Ok(out.write_all(chrome_trace(&profile).as_bytes())))?;
     }
     if global.json {
         for (step, time) in profile.steps.iter().zip(&profile.medians) {

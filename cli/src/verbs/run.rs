@@ -8,16 +8,16 @@ use graphc::file::Claim;
 use graphc::{Outputs, Tensor};
 
 use crate::args::Global;
-use crate::array;
+use crate::array::NpyFile;
 use crate::exit::{Exit, Failure, Result};
 use crate::feeds::FeedArgs;
 use crate::file::{self, Destination};
 use crate::finite::Watch;
-use crate::npy::write_npy;
 use crate::npz::write_npz;
 use crate::open::{self, Opened};
 use crate::print;
 use crate::terminal::Terminal;
+use crate::zip::Contents;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -86,8 +86,11 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
         last = session.run(&name, feeds.iter().copied())?;
         if files.is_empty() {
             let summarize = terminal.is_interactive() && !global.json;
-            let text = if summarize { print::for_a_terminal(&last) } else { print::json_line(&last) };
-            terminal.print(&text)?;
+            if summarize {
+                terminal.print(&print::for_a_terminal(&last))?;
+            } else {
+                print::json(&last, &mut |part| terminal.print(part))?;
+            }
         }
     }
     // If the results cannot be had, nothing is written either.
@@ -122,16 +125,15 @@ struct Sink {
 
 impl Sink {
     fn write(&self, outputs: &Outputs) -> Result<()> {
-        let bytes = match &self.output {
-            Some(name) => write_npy(&array::array(&outputs[name.as_str()])?),
-            None => {
-                let array = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), array::array(tensor)?));
-                let arrays = outputs.iter().map(array).collect::<Result<Vec<_>>>()?;
-                write_npz(&arrays)
-                    .map_err(|e| Failure::data(format!("the outputs make no .npz file: {e}")))?
-            }
-        };
-        self.destination.write(&bytes)
+        let file = |name: &str| NpyFile::new(&outputs[name]);
+        if let Some(name) = &self.output {
+            return self.destination.write(&mut |out| Ok(file(name).send(&mut |piece| out.write_all(piece))));
+        }
+        let files: Vec<(&String, NpyFile<'_>)> = outputs.keys().map(|name| (name, file(name))).collect();
+        self.destination.write(&mut |out| {
+            write_npz(out, files.iter().map(|(name, file)| (name.as_str(), file as &dyn Contents)))
+                .map_err(|e| Failure::data(format!("the outputs make no .npz file: {e}")))
+        })
     }
 }
 

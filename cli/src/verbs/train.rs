@@ -9,8 +9,8 @@ mod fingerprint;
 mod measures;
 mod order;
 mod record;
-mod spec;
-mod table;
+pub(crate) mod spec;
+pub(crate) mod table;
 mod training;
 
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::feeds::FeedArgs;
 use crate::file;
 use crate::finite::Watch;
+use crate::limits::Clock;
 use crate::open;
 use crate::terminal::Terminal;
 use dataset::{BatchSize, Dataset, batch_size};
@@ -64,7 +65,7 @@ const DEFAULT_BATCH: usize = 32;
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs the verb.
-pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> {
+pub fn run(args: &Args, global: &Global, clock: Clock, terminal: &mut Terminal) -> Result<()> {
     let every = save_every()?;
     let claim = claim(args)?;
     let mut session = open::open(&args.model, global, terminal)?.session;
@@ -83,7 +84,7 @@ pub fn run(args: &Args, global: &Global, terminal: &mut Terminal) -> Result<()> 
     open::set_state(&mut session, None, &FeedArgs::default(), global, terminal)?;
     let watch = Watch::new(&session, STEP)?;
     let saving = Saving::new(claim, record.clone(), every);
-    Training { args, global, session, data, test, marked, watch, record, saving, stop: stop_flag()? }
+    Training { args, global, session, data, test, marked, watch, record, saving, stop: stop_flag(clock)? }
         .run(terminal)
 }
 
@@ -186,10 +187,14 @@ fn check_batches(name: &str, size: BatchSize, batch: usize, rows: usize) -> Resu
     }
 }
 
-/// A flag that the first interrupt sets; the second ends the process.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
+/// A flag that the first interrupt sets, or the end of the time; the second interrupt ends the process.
+fn stop_flag(clock: Clock) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
+    clock.at_end({
+        let flag = stop.clone();
+        move || flag.store(true, Ordering::Relaxed)
+    })?;
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
             // Saving is atomic, so that the file is whole whenever this happens.

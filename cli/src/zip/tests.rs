@@ -19,21 +19,21 @@ fn crc(data: &[u8]) -> u32 {
 }
 
 fn with_entry(name: &str, packed: &Packed<'_>) -> Vec<u8> {
-    let mut archive = ZipWriter::new();
+    let mut archive = ZipWriter::new(Vec::new());
     archive.add_packed(name, packed).unwrap();
-    archive.finish()
+    archive.finish().unwrap()
 }
 
 fn deflated(data: &[u8], size: u64, crc: u32) -> Vec<u8> {
-    with_entry("x", &Packed { method: DEFLATED, crc, size, data })
+    with_entry("x", &Packed { method: DEFLATED, crc, size, data: &data })
 }
 
 fn stored(names: &[&str]) -> Vec<u8> {
-    let mut archive = ZipWriter::new();
+    let mut archive = ZipWriter::new(Vec::new());
     for name in names {
-        archive.add(name, b"contents").unwrap();
+        archive.add(name, &&b"contents"[..]).unwrap();
     }
-    archive.finish()
+    archive.finish().unwrap()
 }
 
 /// Replaces every occurrence of `from`: a change of both headers at once.
@@ -83,20 +83,20 @@ fn central(bytes: &[u8]) -> usize {
 fn stored_and_deflated_entries_are_read() {
     let zeros = vec![0; 100_000];
     let packed = deflate(&zeros);
-    let mut archive = ZipWriter::new();
-    archive.add("a/b", b"hello").unwrap();
+    let mut archive = ZipWriter::new(Vec::new());
+    archive.add("a/b", &&b"hello"[..]).unwrap();
     archive
         .add_packed(
             "zeros",
-            &Packed { method: DEFLATED, crc: crc(&zeros), size: zeros.len() as u64, data: &packed },
+            &Packed { method: DEFLATED, crc: crc(&zeros), size: zeros.len() as u64, data: &&packed[..] },
         )
         .unwrap();
-    archive.add("empty", b"").unwrap();
-    let bytes = archive.finish();
+    archive.add("empty", &&b""[..]).unwrap();
+    let bytes = archive.finish().unwrap();
     let expected =
         [("a/b".to_owned(), b"hello".to_vec()), ("zeros".to_owned(), zeros), ("empty".to_owned(), vec![])];
     assert_eq!(read(&bytes).unwrap(), expected);
-    assert_eq!(read(&ZipWriter::new().finish()).unwrap(), []);
+    assert_eq!(read(&ZipWriter::new(Vec::new()).finish().unwrap()).unwrap(), []);
 
     let mut commented = bytes.clone();
     let at = commented.len() - 2;
@@ -107,10 +107,10 @@ fn stored_and_deflated_entries_are_read() {
 
 #[test]
 fn zip64_archives_are_written_and_read() {
-    let mut archive = ZipWriter::widening_from(0);
-    archive.add("x", b"hello").unwrap();
-    archive.add("y", b"world").unwrap();
-    let bytes = archive.finish();
+    let mut archive = ZipWriter::widening_from(Vec::new(), 0);
+    archive.add("x", &&b"hello"[..]).unwrap();
+    archive.add("y", &&b"world"[..]).unwrap();
+    let bytes = archive.finish().unwrap();
     assert_eq!(
         read(&bytes).unwrap(),
         [("x".to_owned(), b"hello".to_vec()), ("y".to_owned(), b"world".to_vec())]
@@ -167,14 +167,14 @@ fn names_that_climb_or_hide_are_refused() {
     ] {
         assert_refused(&replaced(&good, b"aa/bb", name), ZipErrorKind::Name, "");
     }
-    let mut archive = ZipWriter::new();
+    let mut archive = ZipWriter::new(Vec::new());
     for name in ["", "../x", "/x", "a\\b"] {
-        assert_eq!(archive.add(name, b"").unwrap_err().kind, ZipErrorKind::Name);
+        assert_eq!(archive.add(name, &&b""[..]).unwrap_err().kind, ZipErrorKind::Name);
     }
     let long = "x".repeat(70_000);
-    assert_eq!(archive.add(&long, b"").unwrap_err().kind, ZipErrorKind::Name);
-    archive.add("x", b"").unwrap();
-    assert_eq!(archive.add("x", b"").unwrap_err().kind, ZipErrorKind::Duplicate);
+    assert_eq!(archive.add(&long, &&b""[..]).unwrap_err().kind, ZipErrorKind::Name);
+    archive.add("x", &&b""[..]).unwrap();
+    assert_eq!(archive.add("x", &&b""[..]).unwrap_err().kind, ZipErrorKind::Duplicate);
 }
 
 #[test]
@@ -277,10 +277,10 @@ fn entries_that_share_bytes_are_refused() {
     let mut forged = bytes.clone();
     // The second entry's data begins with a local header inside the first's data.
     let inner = stored(&["yy"]);
-    let mut archive = ZipWriter::new();
-    archive.add("xx", &inner[..40]).unwrap();
-    archive.add("yy", b"contents").unwrap();
-    let nested = archive.finish();
+    let mut archive = ZipWriter::new(Vec::new());
+    archive.add("xx", &&inner[..40]).unwrap();
+    archive.add("yy", &&b"contents"[..]).unwrap();
+    let nested = archive.finish().unwrap();
     let at = central(&nested) + 46 + 2 + 42;
     let mut nested = nested;
     nested[at..at + 4].copy_from_slice(&32u32.to_le_bytes());
@@ -313,12 +313,12 @@ proptest! {
         wide in any::<bool>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut archive = ZipWriter::widening_from(if wide { 0 } else { IN_ZIP64.into() });
-        archive.add("first", b"hello").unwrap();
+        let mut archive = ZipWriter::widening_from(Vec::new(), if wide { 0 } else { IN_ZIP64.into() });
+        archive.add("first", &&b"hello"[..]).unwrap();
         let packed = deflate(&[7; 1000]);
-        let entry = Packed { method: DEFLATED, crc: crc(&[7; 1000]), size: 1000, data: &packed };
+        let entry = Packed { method: DEFLATED, crc: crc(&[7; 1000]), size: 1000, data: &&packed[..] };
         archive.add_packed("second", &entry).unwrap();
-        let mut bytes = archive.finish();
+        let mut bytes = archive.finish().unwrap();
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -14,13 +14,15 @@ pub struct Limits {
     pub json: json::Limits,
     /// Elements of tensors in the module itself.
     pub elements: usize,
+    /// Bytes of tensors in weights files, each counted as often as it is read.
+    pub weights: usize,
     /// Problems that are told; the others are counted.
     pub problems: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { json: json::Limits::default(), elements: 1 << 20, problems: 100 }
+        Limits { json: json::Limits::default(), elements: 1 << 20, weights: usize::MAX, problems: 100 }
     }
 }
 
@@ -59,6 +61,6 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions<'_>) -> Result<Module, Vec<D
         return Err(report.finish());
     }
     let wire = v1::read(&root, &mut report);
-    let module = link(&wire, &mut report, options.folder, options.limits.elements);
+    let module = link(&wire, &mut report, options.folder, &options.limits);
     if report.count() == 0 { Ok(module) } else { Err(report.finish()) }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::json::{JsonError, LineIndex, Place};
 use super::suggest::closest;
+use crate::text::visible;
 
 /// One problem of a module file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,16 +151,8 @@ impl<'a> Report<'a> {
 /// A name for a message: its beginning where it is long, hidden characters escaped.
 pub(super) fn shown(name: &str) -> String {
     const SHOWN: usize = 64;
-    if name.len() <= SHOWN && super::json::hidden_character(name).is_none() {
-        return name.to_owned();
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", visible(&name[..end])),
+        None => visible(name).into_owned(),
     }
-    let escaped = |c: char| {
-        if super::json::hidden_character(c.encode_utf8(&mut [0; 4])).is_some() {
-            c.escape_unicode().collect::<String>()
-        } else {
-            c.to_string()
-        }
-    };
-    let text: String = name.chars().take(SHOWN).map(escaped).collect();
-    if name.chars().nth(SHOWN).is_some() { format!("{text}…") } else { text }
 }

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::decode::Limits;
+use super::linker::{MAX_LOOP_NODES, MAX_NESTING};
 use super::name::name_problem;
 use super::normal::folded;
 use super::{ids, v1};
@@ -38,7 +40,7 @@ pub fn encode(module: &Module, options: &EncodeOptions<'_>) -> Result<String> {
         ))
         .help("save it with a weights file"));
     }
-    Ok(v1::write(&plan, options.weights))
+    plan.text(options.weights)
 }
 
 /// The tensors that [`encode`] says are in the weights file, with their names there.
@@ -116,8 +118,75 @@ impl<'m> Plan<'m> {
         };
         plan.add_functions()?;
         plan.add_bodies()?;
+        plan.check_readable()?;
         plan.list_tensors();
         Ok(plan)
+    }
+
+    /// The text of the module.
+    ///
+    /// # Errors
+    /// If it is longer than what is read.
+    pub fn text(&self, weights: Option<&str>) -> Result<String> {
+        let text = v1::write(self, weights);
+        let most = Limits::default().json;
+        // Every value but the first follows one of these, in a text that holds them in names too.
+        let values = 1 + text.bytes().filter(|b| matches!(b, b',' | b'[' | b'{' | b':')).count();
+        if text.len() > most.bytes || values > most.nodes {
+            let message = format!("the module has {} bytes of text, more than is read", text.len());
+            return Err(Error::limit(message).help("cut it into modules of fewer nodes"));
+        }
+        Ok(text)
+    }
+
+    /// Whatever the reader would refuse is not written: types and names, which may be derived from longer or larger ones, and the
+    /// nesting of bodies.
+    fn check_readable(&self) -> Result<()> {
+        let index: HashMap<&str, usize> =
+            self.functions.iter().enumerate().map(|(i, f)| (f.name.as_str(), i)).collect();
+        let mut known = vec![None; self.functions.len()];
+        for (i, f) in self.functions.iter().enumerate() {
+            let place = |e: Error| e.at(format!("function `{}`", f.name));
+            for (id, node) in f.graph.nodes() {
+                let at = |e: Error| {
+                    place(Error { message: format!("{}: {}", f.graph.describe(id), e.message), ..e })
+                };
+                check_name(&f.ids[id.index()]).map_err(at)?;
+                node.outs().try_for_each(|v| f.graph.ty(v).check_size()).map_err(at)?;
+            }
+            let (depth, nodes) = self.nesting(i, &index, &mut known);
+            if depth > MAX_NESTING || nodes > MAX_LOOP_NODES {
+                let message = format!(
+                    "its bodies are nested {depth} deep with {nodes} nodes, and at most {MAX_NESTING} and {MAX_LOOP_NODES} can be read"
+                );
+                return Err(place(Error::limit(message).help("flatten some loops, branches or calls")));
+            }
+        }
+        Ok(())
+    }
+
+    /// How deep the bodies of a function are nested, and how many nodes they have, each counted wherever it stands. Recurses as deep
+    /// as they are nested.
+    fn nesting(
+        &self,
+        i: usize,
+        index: &HashMap<&str, usize>,
+        known: &mut [Option<(usize, usize)>],
+    ) -> (usize, usize) {
+        if let Some(found) = known[i] {
+            return found;
+        }
+        let (mut depth, mut nodes) = (0, 0usize);
+        for (_, node) in self.functions[i].graph.nodes().filter(|(_, n)| n.op.has_bodies()) {
+            for (_, body) in node.op.bodies() {
+                let Some(body) = index.get(self.body_name(&body)).copied() else { continue };
+                let inner = self.nesting(body, index, known);
+                depth = depth.max(inner.0 + 1);
+                nodes = nodes.saturating_add(inner.1).saturating_add(self.functions[body].graph.len());
+            }
+        }
+        known[i] = Some((depth, nodes));
+        (depth, nodes)
     }
 
     /// The tensors of the weights file.
@@ -223,10 +292,16 @@ impl<'m> Plan<'m> {
         let state = self.module.state.iter().filter(|_| self.state_in_file);
         self.tensors = state.filter_map(|s| Some((s.name.clone(), s.init.clone()?))).collect();
         let mut names: HashSet<String> = self.tensors.iter().map(|(n, _)| folded(n)).collect();
+        // The reader allows so many elements in the module itself.
+        let mut left = Limits::default().elements;
+        if !self.state_in_file {
+            left -= self.module.state.iter().filter_map(|s| s.init.as_ref()).map(|t| t.len()).sum::<usize>();
+        }
         for f in &mut self.functions {
             for (id, node) in f.graph.nodes() {
                 let Op::Const(op) = &node.op else { continue };
-                if op.value.len() <= INLINE_ELEMENTS {
+                if op.value.len() <= INLINE_ELEMENTS && op.value.len() <= left {
+                    left -= op.value.len();
                     continue;
                 }
                 let name = make_unique(&format!("{}/{}", f.name, f.ids[id.index()]), &names);

@@ -54,6 +54,8 @@ pub(super) fn same_file(_: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
 /// The weights files of one module.
 pub(super) struct Folder<'f> {
     path: Option<&'f Path>,
+    /// Bytes of tensors that may still be read.
+    bytes_left: usize,
     /// `None` for a file that was reported as unreadable.
     files: BTreeMap<String, Option<Weights<File>>>,
     used: BTreeMap<String, BTreeSet<String>>,
@@ -61,9 +63,15 @@ pub(super) struct Folder<'f> {
 }
 
 impl<'f> Folder<'f> {
-    /// Without a path no weights are read.
-    pub fn new(path: Option<&'f Path>) -> Folder<'f> {
-        Folder { path, files: BTreeMap::new(), used: BTreeMap::new(), first: BTreeMap::new() }
+    /// Without a path no weights are read, and never more than so many bytes.
+    pub fn new(path: Option<&'f Path>, bytes: usize) -> Folder<'f> {
+        Folder {
+            path,
+            bytes_left: bytes,
+            files: BTreeMap::new(),
+            used: BTreeMap::new(),
+            first: BTreeMap::new(),
+        }
     }
 
     /// Whether no weights are read.
@@ -112,6 +120,18 @@ impl<'f> Folder<'f> {
             report.problem(tensor.at, message, Some("correct the type, or give the right weights".into()));
             return None;
         }
+        let Some(left) = self.bytes_left.checked_sub(entry.bytes()) else {
+            let what = format!(
+                "has tensor `{}` of {} bytes, but only {} more bytes of weights may be read",
+                shown(tensor.text),
+                entry.bytes(),
+                self.bytes_left
+            );
+            let help = Some("use smaller weights, or allow more memory".into());
+            report.problem(tensor.at, weights(file.text, &what), help);
+            return None;
+        };
+        self.bytes_left = left;
         let value = match opened.read(tensor.text) {
             Ok(value) => value,
             Err(e) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
+use super::decode::Limits;
 use super::diagnostic::{Report, shown};
 use super::folder::Folder;
 use super::json::{Node as Json, Value};
@@ -28,7 +29,7 @@ pub(super) fn link(
     wire: &v1::Module<'_>,
     report: &mut Report<'_>,
     folder: Option<&Path>,
-    elements: usize,
+    limits: &Limits,
 ) -> Module {
     let mut module = Module { producer: wire.producer.into(), ..Module::default() };
     if let Some(node) = wire.meta {
@@ -44,7 +45,7 @@ pub(super) fn link(
             Err(e) => report.problem(name.at, e.to_string(), None),
         }
     }
-    let mut linker = Linker::new(report, Folder::new(folder), elements, bounds);
+    let mut linker = Linker::new(report, Folder::new(folder, limits.weights), limits.elements, bounds);
     link_state(&mut linker, wire, &mut module);
     link_functions(&mut linker, wire, &mut module);
     linker.folder.report_unused(linker.report);

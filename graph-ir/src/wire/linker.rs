@@ -16,10 +16,10 @@ use crate::ops::attr::AttrValue;
 use crate::ops::{Op, OpInfo};
 use crate::scalar::ScalarFn;
 
-/// Loops inside loops. Comparing graphs looks into the bodies of loops, so both that depth and the number of nodes in
-/// the loops of a function, with every body counted wherever it stands, are limited.
-const MAX_NESTING: usize = 16;
-const MAX_LOOP_NODES: usize = 1_000_000;
+/// Bodies inside bodies, of loops, branches and calls. Comparing graphs looks into bodies, so both that depth and the number of
+/// nodes in the bodies of a function, with every body counted wherever it stands, are limited.
+pub(super) const MAX_NESTING: usize = 16;
+pub(super) const MAX_LOOP_NODES: usize = 1_000_000;
 
 /// What an operation's name in a file stands for.
 #[derive(Clone, Copy)]
@@ -172,8 +172,16 @@ impl<'w, 'a> Linker<'w, 'a> {
             Some(("has updates", "a body has no updates: carry the value and update after the loop"))
         } else if body.graph.nodes().any(|(_, n)| matches!(n.op, Op::StateRead(_))) {
             Some(("reads state", "pass the state as an operand that every iteration gets"))
-        } else if self.nesting > MAX_NESTING || self.loop_nodes > MAX_LOOP_NODES {
-            Some(("nests too many loops", "flatten the loops: at most 16 deep and a million nodes in all"))
+        } else if self.nesting > MAX_NESTING {
+            Some((
+                "is the innermost of too many nested bodies",
+                "calls, branches and loops are nested at most 16 deep: flatten some of them",
+            ))
+        } else if self.loop_nodes > MAX_LOOP_NODES {
+            Some((
+                "makes the bodies of this function too large",
+                "the bodies of a function's calls, branches and loops have at most a million nodes in all, each counted wherever it stands",
+            ))
         } else {
             None
         };

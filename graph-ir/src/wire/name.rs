@@ -43,8 +43,11 @@ pub(super) fn split_reference(text: &str) -> Option<(&str, usize)> {
 
 /// A valid name made from any text, such as that of a gradient's origin.
 pub(super) fn make_name(text: &str) -> String {
+    const GRADIENT: &str = "_grad";
     if let Some(of) = text.strip_prefix("gradient of ") {
-        return format!("{}_grad", make_name(of));
+        // Room for what is added: a name made of a valid one is valid.
+        let of: String = make_name(of).chars().take(MAX_NAME - GRADIENT.len()).collect();
+        return of + GRADIENT;
     }
     let clean: String = text
         .chars()
@@ -88,5 +91,9 @@ mod tests {
             assert!(name_problem(&make_name(bad)).is_none(), "{bad}");
         }
         assert_eq!(make_name("gradient of h"), "h_grad");
+        for length in [250, 251, 252, 256, 300] {
+            let name = make_name(&format!("gradient of {}", "é".repeat(length)));
+            assert!(name_problem(&name).is_none() && name.ends_with("_grad"), "{length}");
+        }
     }
 }

@@ -32,6 +32,13 @@ pub struct Entry {
     bytes: usize,
 }
 
+impl Entry {
+    /// Number of bytes of the elements.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// An open weights file whose header was checked.
 #[derive(Debug)]
 pub struct Weights<R> {
@@ -95,7 +102,10 @@ impl<R: Read + Seek> Weights<R> {
                 "is cut off or no safetensors file: its header would have {header} of {length} bytes"
             ));
         }
-        let mut text = vec![0; header as usize];
+        let mut text = Vec::new();
+        text.try_reserve_exact(header as usize)
+            .map_err(|_| format!("has a header of {header} bytes, for which there is no memory"))?;
+        text.resize(header as usize, 0);
         reader.read_exact(&mut text).map_err(io)?;
         let limits = json::Limits { depth: 8, ..json::Limits::default() };
         let root = json::parse(&text, &limits).map_err(|e| format!("has a bad header: {e}"))?;
@@ -123,7 +133,9 @@ impl<R: Read + Seek> Weights<R> {
         let Some(entry) = self.index.get(name).map(|i| &self.entries[*i]) else {
             return Err(format!("has no tensor `{name}`"));
         };
-        let mut tensor = Tensor::zeros(entry.dtype, &entry.shape);
+        let mut tensor = Tensor::try_zeros(entry.dtype, &entry.shape).ok_or_else(|| {
+            format!("has tensor `{name}` of {} bytes, for which there is no memory", entry.bytes)
+        })?;
         let read = self.reader.seek(SeekFrom::Start(entry.start));
         let read = read.and_then(|_| self.reader.read_exact(tensor.bytes_mut()));
         read.map_err(|e| format!("cannot be read at tensor `{name}`: {e}"))?;

@@ -121,9 +121,12 @@ fn nested_loops_are_limited() {
     };
     assert_eq!(problems(&module(10, 2)), Vec::<String>::new());
     let deep = problems(&module(100_000, 1));
-    assert!(deep.len() == 1 && deep[0].contains("nests too many loops"), "{deep:?}");
+    assert!(deep.len() == 1 && deep[0].contains("the innermost of too many nested bodies"), "{deep:?}");
     let wide = problems(&module(12, 10));
-    assert!(!wide.is_empty() && wide.iter().all(|p| p.contains("nests too many loops")), "{wide:?}");
+    assert!(
+        !wide.is_empty() && wide.iter().all(|p| p.contains("makes the bodies of this function too large")),
+        "{wide:?}"
+    );
     // Recursion names its path.
     let recursive = module(3, 1).replacen("\"f1\", \"carries\"", "\"f0\", \"carries\"", 1);
     let found = problems(&recursive);

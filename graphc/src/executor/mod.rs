@@ -16,7 +16,7 @@ use graphc_ir::{Function, Graph, Node, Tensor};
 use graphc_optimizer::driver;
 use graphc_optimizer::remarks::Remarks;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, compiling};
 use crate::options::{Device, Options};
 use crate::session::State;
 
@@ -236,7 +236,7 @@ impl Code {
 pub(crate) fn lower(source: &Source<'_>, target: &dyn Target) -> Result<graphc_optimizer::compile::Compiled> {
     let Source { function, optimized, binding, options, .. } = source;
     driver::compile(optimized, function, binding, target, &options.optimizer, &mut Remarks::default())
-        .map_err(|e| Error::Internal(e.to_string()))
+        .map_err(|e| compiling("", &e))
 }
 
 /// The error of a run, which is the data's fault: a check of the model failed, an index is out of range.

@@ -10,7 +10,7 @@ use graphc_optimizer::remarks::Remarks;
 
 use super::cache::{Fixed, Specialization};
 use super::{Session, feeds};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, compiling};
 use crate::executor::Source;
 use crate::memory;
 
@@ -90,10 +90,14 @@ impl Session {
         if let Some(graph) = self.optimized[index].get() {
             return Ok(graph);
         }
+        // The passes hold a few graphs at a time, whatever the sizes of tensors are.
+        let bytes = function.graph.len().saturating_mul(memory::COMPILED_NODE);
+        let what = format!("compiling function `{name}` of {} nodes", function.graph.len());
+        memory::check(&what, bytes, self.memory_limit)?;
         graphc_ir::stage::check_divisors(&function.graph)
             .map_err(|e| Error::Data(format!("function `{name}`: {e}")))?;
         let graph = driver::optimize(function, &self.options.optimizer, &mut Remarks::default())
-            .map_err(|e| Error::Internal(format!("function `{name}` cannot be optimized: {e}")))?;
+            .map_err(|e| compiling(&format!("function `{name}` cannot be optimized: "), &e))?;
         Ok(self.optimized[index].get_or_init(|| graph))
     }
 }

@@ -5,6 +5,7 @@ mod cache;
 mod compile;
 pub(crate) mod feeds;
 mod inspect;
+mod locate;
 mod plan;
 mod profile;
 mod start;
@@ -24,6 +25,7 @@ use crate::options::{Device, Options};
 pub(crate) use cache::Fixed;
 use cache::{Cache, Specialization};
 use feeds::described;
+pub(crate) use inspect::module_symbols;
 
 pub use builder::SessionBuilder;
 pub use plan::PlanInfo;
@@ -298,7 +300,8 @@ impl Session {
         let Session { module, executor, state, .. } = self;
         let function = &module.functions[specialization.function];
         let state = StateAccess::Exclusive(state);
-        executor.run(&specialization.code, Run { function, feeds, outputs, state, after })
+        let result = executor.run(&specialization.code, Run { function, feeds, outputs, state, after });
+        result.map_err(|e| self.located(specialization, feeds, e))
     }
 
     fn run_shared_on(
@@ -316,7 +319,8 @@ impl Session {
         }
         let (state, after) = (StateAccess::Shared(&self.state), &mut |_: usize| {});
         let run = Run { function, feeds, outputs, state, after };
-        self.executor.run(&specialization.code, run)
+        let result = self.executor.run(&specialization.code, run);
+        result.map_err(|e| self.located(specialization, feeds, e))
     }
 
     fn check_state(&self, specialization: &Specialization) -> Result<()> {

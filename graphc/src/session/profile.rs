@@ -10,7 +10,7 @@ use graphc_optimizer::remarks::{Remark, Remarks};
 
 use super::cache::Specialization;
 use super::{Session, feeds};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, compiling};
 use crate::executor::lower;
 
 /// A step of a compiled function.
@@ -90,7 +90,7 @@ impl Session {
     fn explain_bound(&self, name: &str, binding: &Binding) -> Result<Explanation> {
         let (_, function) = self.find(name)?;
         self.bind(name, function, binding)?;
-        let internal = |e: graphc_ir::Error| Error::Internal(e.to_string());
+        let internal = |e: graphc_ir::Error| compiling("", &e);
         let (options, target) = (&self.options.optimizer, self.executor.target());
         let mut remarks = Remarks::enabled();
         let graph = driver::optimize(function, options, &mut remarks).map_err(internal)?;

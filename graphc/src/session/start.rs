@@ -37,8 +37,11 @@ impl Session {
         let outputs = specialization.new_outputs()?;
         let Session { module, executor, state, .. } = self;
         let function = &module.functions[specialization.function];
-        let run = executor.start(&specialization.code, function, &feeds, outputs, state)?;
-        Ok(Started { specialization, run })
+        let run = executor.start(&specialization.code, function, &feeds, outputs, state);
+        match run {
+            Ok(run) => Ok(Started { specialization, run }),
+            Err(e) => Err(self.located(&specialization, &feeds, e)),
+        }
     }
 
     /// Waits for a run and gives its outputs. On a GPU they are kept for the last three runs of a function that were

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::options::{Device, Options};
 
 pub use compare::Deviation;
+use level::Given;
 pub use level::Level;
 
 /// A function with what it runs on.
@@ -27,8 +28,13 @@ pub struct Case<'a> {
     pub function: &'a str,
     /// Feeds by name.
     pub feeds: &'a [(&'a str, &'a Tensor)],
-    /// Largest relative L2 error of floats; other types must be equal.
+    /// Sizes of dims, at least of those that neither feeds nor state tell.
+    pub dims: &'a [(&'a str, usize)],
+    /// Largest relative L2 error of floats; other types must be equal. What the last bits of the values on the way make of a result is
+    /// no error.
     pub tolerance: f64,
+    /// Whether that is only so for results that are nothing else, and any other must keep to the tolerance.
+    pub strict: bool,
     /// A device that is compared besides the CPU and the interpreter.
     pub device: Device,
 }
@@ -61,14 +67,35 @@ pub struct Culprit {
 /// # Errors
 /// Those of running the function on the reference device, and whatever a level cannot compile or run.
 pub fn verify(case: &Case<'_>, options: &Options) -> Result<Vec<Verdict>> {
-    let expected = Level::Built.results(case.module, case.function, case.feeds, options)?;
+    let expected = Level::Built.results(case.module, case.function, case.given(), options)?;
     let gpu = (case.device == Device::Gpu).then_some(Level::Gpu);
     Level::COMPILED.into_iter().chain(gpu).map(|level| judge(case, level, &expected, options)).collect()
 }
 
+impl Case<'_> {
+    fn given(&self) -> Given<'_> {
+        Given { feeds: self.feeds, dims: self.dims }
+    }
+
+    /// The result that differs most of a level. Where one differs by more than the tolerance, what lies within the reach of the last
+    /// bits of the values on the way is no difference: it cannot be told before, and costs a few runs of the definition.
+    fn worst(
+        &self,
+        module: &Module,
+        expected: &[(String, Tensor)],
+        actual: &[(String, Tensor)],
+    ) -> Result<Deviation> {
+        let worst = compare::worst(expected, actual, &[], self.strict);
+        if !worst.exceeds(self.tolerance) {
+            return Ok(worst);
+        }
+        Ok(compare::worst(expected, actual, &level::noise(module, self.function, self.given())?, self.strict))
+    }
+}
+
 fn judge(case: &Case<'_>, level: Level, expected: &[(String, Tensor)], options: &Options) -> Result<Verdict> {
-    let actual = level.results(case.module, case.function, case.feeds, options)?;
-    let worst = compare::worst(expected, &actual);
+    let actual = level.results(case.module, case.function, case.given(), options)?;
+    let worst = case.worst(case.module, expected, &actual)?;
     let culprit =
         if worst.exceeds(case.tolerance) { Some(find(case, level, expected, options)?) } else { None };
     Ok(Verdict { level, worst, culprit })
@@ -89,8 +116,8 @@ fn first_pass(
     for (limit, _) in driver::passes().iter().enumerate() {
         let mut limited = options.clone();
         limited.optimizer.limit = Some(limit);
-        let actual = level.results(case.module, case.function, case.feeds, &limited)?;
-        if compare::worst(expected, &actual).exceeds(case.tolerance) {
+        let actual = level.results(case.module, case.function, case.given(), &limited)?;
+        if case.worst(case.module, expected, &actual)?.exceeds(case.tolerance) {
             return Ok(limit.checked_sub(1).map(|i| driver::passes()[i]));
         }
     }
@@ -105,9 +132,9 @@ fn first_node(case: &Case<'_>, level: Level, options: &Options) -> Result<Option
     for (id, node) in graph.nodes().filter(|(id, _)| live[id.index()]) {
         for value in node.outs() {
             let alone = alone(case.module, case.function, function, value)?;
-            let expected = Level::Built.results(&alone, case.function, case.feeds, options)?;
-            let actual = level.results(&alone, case.function, case.feeds, options)?;
-            let deviation = compare::worst(&expected, &actual);
+            let expected = Level::Built.results(&alone, case.function, case.given(), options)?;
+            let actual = level.results(&alone, case.function, case.given(), options)?;
+            let deviation = case.worst(&alone, &expected, &actual)?;
             if deviation.exceeds(case.tolerance) {
                 return Ok(Some((graph.describe(id), deviation)));
             }

@@ -8,6 +8,7 @@ use graphc_ir::graph::{Graph, NodeId, ValueId};
 use graphc_ir::ops::{Op, ReduceKind};
 use graphc_ir::program::{Body, BodyCheck, FoldAxis, FoldKind, InstOp, Level, Port, Reg, Store, View};
 use graphc_ir::scalar::ScalarFn;
+use graphc_ir::text::visible;
 
 use super::nest::{Space, raise};
 use crate::fuse::domain::{Domain, renames_axes};
@@ -146,7 +147,7 @@ impl<'a> BodyBuilder<'a> {
             Op::Check(c) => {
                 let x = self.reg(node.ins[0]);
                 let condition = self.reg(node.ins[1]);
-                let check = BodyCheck { reg: condition, message: c.message.clone() };
+                let check = BodyCheck { reg: condition, message: visible(&c.message).into_owned() };
                 if !self.body.checks.contains(&check) {
                     self.body.checks.push(check);
                 }

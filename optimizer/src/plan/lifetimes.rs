@@ -51,6 +51,6 @@ pub(super) fn peak(blocks: &[Block], steps: usize) -> Result<usize> {
 
 /// The error of a program that no memory can hold.
 pub(super) fn too_large() -> Error {
-    Error::new("the temporaries have more bytes in all than an address")
+    Error::limit("the temporaries have more bytes in all than an address")
         .help("reduce the sizes of the inputs")
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use graphc::ir::ops::attr::AttrValue;
+use graphc::ir::text::visible;
 use graphc::ir::{Node, NodeId, ValueId};
 use graphc::{Function, Graph, Module, Op};
 
@@ -71,7 +72,7 @@ pub fn attrs(op: &Op) -> Vec<String> {
             AttrValue::Int(v) => v.to_string(),
             AttrValue::Real(v) => format!("{v:?}"),
             AttrValue::Number(v) => v.to_string(),
-            AttrValue::Text(v) => v,
+            AttrValue::Text(v) => visible(&v).into_owned(),
             AttrValue::Ints(v) => list(v.iter().map(ToString::to_string).collect()),
             AttrValue::Dims(v) => list(v.iter().map(ToString::to_string).collect()),
             AttrValue::Dim(v) => v.to_string(),

@@ -243,10 +243,13 @@ fn converted(what: &str, name: &str, tensor: Tensor, to: DType) -> Result<Tensor
         return Err(Failure::data(format!("{what}: `{name}` is {from}, but the input is {to}; convert it")));
     }
     let (lo, hi) = to.int_range();
-    if let Some(row) = (0..tensor.len()).find(|i| !(lo..=hi).contains(&tensor.get(*i).as_int())) {
-        let value = tensor.get(row).as_int();
+    if let Some(at) = (0..tensor.len()).find(|i| !(lo..=hi).contains(&tensor.get(*i).as_int())) {
+        let value = tensor.get(at).as_int();
+        let slice: usize = tensor.shape().iter().skip(1).product();
+        let (row, element) = (at / slice.max(1), at % slice.max(1));
+        let element = if slice > 1 { format!(", element {element} of it") } else { String::new() };
         return Err(Failure::data(format!(
-            "{what}: element {row} of `{name}` is {value}, which is not of type {to}"
+            "{what}: row {row} (counted from 0) of `{name}`{element} is {value}, which is not of type {to}"
         )));
     }
     Ok(tensor.cast(to))

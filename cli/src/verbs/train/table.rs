@@ -1,13 +1,15 @@
 //! Reading tables: comma-separated numbers, one row an example.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
 use graphc::ir::Scalar;
 use graphc::ir::scalar::narrow;
+use graphc::ir::text::visible;
 use graphc::{DType, Tensor};
 
 use super::spec::{Columns, Table};
@@ -28,14 +30,25 @@ pub fn read(path: &Path, table: &Table, dtypes: &[DType]) -> Result<(usize, Vec<
     if !metadata.is_file() {
         return Err(Failure::new(Exit::Io, format!("{}: is not a regular file", path.display())));
     }
-    let file = BufReader::new(File::open(path).map_err(|e| Failure::reading(path, &e))?);
-    // A compressed file may claim any length, and a line may have no end.
-    let most = graphc::memory::available().unwrap_or(usize::MAX) as u64;
-    let text: Box<dyn Read> = if table.gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    read_from(File::open(path).map_err(|e| Failure::reading(path, &e))?, path, table, dtypes)
+}
+
+/// As [`read`], of what `path` names.
+pub fn read_from(
+    file: impl Read,
+    path: &Path,
+    table: &Table,
+    dtypes: &[DType],
+) -> Result<(usize, Vec<Elements>)> {
+    let file = BufReader::new(file);
     let mut reader = Reader { path, table, width: None, row: 0 };
     let mut elements: Vec<Elements> =
         dtypes.iter().map(|dtype| Elements { dtype: *dtype, bytes: Vec::new() }).collect();
-    reader.read(text.take(most), &mut elements)?;
+    if table.gzip {
+        reader.read(MultiGzDecoder::new(file), &mut elements)?;
+    } else {
+        reader.read(file, &mut elements)?;
+    }
     let end = reader.row;
     match table.end {
         _ if end == 0 => Err(Failure::data(format!("{}: has no rows", path.display()))),
@@ -46,6 +59,28 @@ pub fn read(path: &Path, table: &Table, dtypes: &[DType]) -> Result<(usize, Vec<
             Err(reader.too_short(format!("rows from {} on are asked for", table.first)))
         }
         _ => Ok((table.end.unwrap_or(end) - table.first, elements)),
+    }
+}
+
+/// The longest row in bytes, which may hold a million numbers: a compressed file may have one that has no end.
+const MAX_ROW: usize = 16 << 20;
+
+/// Text that ends with an error where a row gets too long. The reader of rows asks for some more text than it needs.
+struct RowLimit<'c, R> {
+    text: R,
+    /// Bytes since the row before.
+    since: &'c Cell<usize>,
+}
+
+impl<R: Read> Read for RowLimit<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.since.get() > MAX_ROW {
+            let message = format!("it is longer than {MAX_ROW} bytes, which no row may be");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let read = self.text.read(to)?;
+        self.since.set(self.since.get() + read);
+        Ok(read)
     }
 }
 
@@ -60,6 +95,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&mut self, text: impl Read, elements: &mut [Elements]) -> Result<()> {
+        let since = Cell::new(0);
+        let text = RowLimit { text, since: &since };
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
         let mut record = StringRecord::new();
         while self.table.end.is_none_or(|end| self.row < end) {
@@ -68,6 +105,7 @@ impl Reader<'_> {
                 Ok(false) => break,
                 Err(e) => return Err(self.unreadable(&e)),
             }
+            since.set(0);
             if self.row >= self.table.first {
                 self.add(&record, elements)?;
             }
@@ -88,6 +126,12 @@ impl Reader<'_> {
                     columns.input, columns.range.start, columns.range.end
                 )));
             }
+            let bytes = columns.range.len() * elements.dtype.size();
+            elements.bytes.try_reserve(bytes).map_err(|_| {
+                let (what, taken) =
+                    (format!("{} up to row {}", self.path.display(), self.row), elements.bytes.len());
+                graphc::memory::refused(&what, taken + bytes)
+            })?;
             // One element, which knows how a number of its type is stored.
             let mut element = Tensor::zeros(elements.dtype, &[]);
             for column in columns.range.clone() {
@@ -112,6 +156,11 @@ impl Reader<'_> {
     fn unreadable(&self, e: &csv::Error) -> Failure {
         match e.kind() {
             csv::ErrorKind::Utf8 { .. } => self.bad("is not UTF-8 text".into()),
+            csv::ErrorKind::Io(e)
+                if e.kind() == io::ErrorKind::InvalidData && e.get_ref().is_some_and(is_own) =>
+            {
+                self.bad(e.to_string())
+            }
             csv::ErrorKind::Io(e) if self.table.gzip => {
                 self.bad(format!("cannot be decompressed: {e}; is the file complete, and a gzip file?"))
             }
@@ -119,6 +168,11 @@ impl Reader<'_> {
             _ => self.bad(format!("cannot be read: {e}")),
         }
     }
+}
+
+/// Whether an error is that of [`RowLimit`], and none of decompression.
+fn is_own(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    e.to_string().ends_with("which no row may be")
 }
 
 /// The number of a field, or why it is none for this input.
@@ -154,7 +208,7 @@ fn number(text: &str, columns: &Columns, dtype: DType) -> std::result::Result<Sc
 
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 32;
-    let mut shown: String = text.chars().take(SHOWN).collect();
+    let mut shown = visible(&text.chars().take(SHOWN).collect::<String>()).into_owned();
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }

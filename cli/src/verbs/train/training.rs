@@ -136,7 +136,8 @@ impl Training<'_> {
         let mut under_way: Option<(Started, usize)> = None;
         let mut batch = Batch::default();
         for rows in order.chunks(self.record.batch).skip(self.record.step) {
-            let started = self.session.start(STEP, self.data.batch(rows, &mut batch))?;
+            let started = self.session.start(STEP, self.data.batch(rows, &mut batch));
+            let started = started.map_err(|e| self.in_batch(e, rows))?;
             if let Some(before) = under_way.replace((started, rows.len())) {
                 self.settle(before, bar)?;
             }
@@ -151,6 +152,23 @@ impl Training<'_> {
             }
         }
         under_way.map_or(Ok(()), |last| self.settle(last, bar))
+    }
+
+    /// The error of a step, with the rows that it is about.
+    fn in_batch(&self, e: graphc::Error, rows: &[usize]) -> Failure {
+        const SHOWN: usize = 256;
+        let failure = Failure::from(e);
+        if failure.exit != Exit::Data {
+            return failure;
+        }
+        let mut list: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
+        if rows.len() > SHOWN {
+            list.push("…".into());
+        }
+        let (file, list) = (self.args.data.path.display(), list.join(", "));
+        let message =
+            format!("{}; the elements of this batch are the rows {list} of {file}", failure.message);
+        Failure::new(failure.exit, message)
     }
 
     /// "in epoch 3 after batch 17; m.json holds the state".

@@ -23,7 +23,7 @@ pub(super) fn number(name: &str, ty: &TensorType, axis: usize) -> Result<usize> 
 }
 
 /// Most elements of the matrix of a linear map: what a file may ask for has a limit.
-const MAX_MATRIX: usize = 1 << 28;
+const MAX_MATRIX: usize = 1 << 26;
 
 /// Checks the size of the matrix of [`combine`].
 pub(super) fn check_matrix(name: &str, inputs: usize, outputs: usize) -> Result<()> {

@@ -1,13 +1,15 @@
 use std::ops::RangeInclusive;
 
-use super::axis::{choose, number};
+use super::axis::number;
 use crate::attr_enum;
 use crate::builder::Builder;
 use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::error::Result;
+use crate::expr::Scope;
 use crate::graph::ValueId;
 use crate::op_struct;
-use crate::ops::{Concat, OpDef, Sample, Vjp, VjpCx, sample_tensor};
+use crate::ops::{Concat, Gather, Iota, OpDef, Sample, Vjp, VjpCx, sample_tensor};
 use crate::types::{Infer, TensorType};
 
 attr_enum! {
@@ -41,6 +43,21 @@ fn repeat(b: &mut Builder, x: ValueId, axis: usize, count: usize) -> Result<Valu
     b.broadcast_to(x, &dims)
 }
 
+/// Mirrors an axis of n elements at both ends. The places are computed, not stored: a file of a few bytes may ask for 10^8 of them.
+fn reflect(b: &mut Builder, x: ValueId, axis: usize, (lo, n, hi): (usize, usize, usize)) -> Result<ValueId> {
+    let dim = b.ty(x).dims[axis].add(&Dim::from(lo))?.add(&Dim::from(hi))?;
+    let small = dim.as_const().is_some_and(|d| d <= i64::from(i32::MAX));
+    let dtype = if small { DType::I32 } else { DType::I64 };
+    let count = b.op1(Iota { dtype, dims: vec![dim], axis: 0 }, &[])?;
+    let scope = Scope::new(b);
+    let k = scope.expr(count);
+    // |k - lo| turns the lower border around, and the same from the last element the upper one.
+    let last = k.literal(n as f64 - 1.0);
+    let place = (last - (last - (k - k.literal(lo as f64)).abs()).abs()).id();
+    scope.finish()?;
+    b.op1(Gather { axis }, &[x, place])
+}
+
 impl PadMode {
     fn pad_axis(&self, b: &mut Builder, x: ValueId, axis: usize) -> Result<ValueId> {
         let (lo, hi) = (self.lo[axis], self.hi[axis]);
@@ -54,9 +71,7 @@ impl PadMode {
         match self.mode {
             PadSource::Reflect => {
                 let n = number("pad_mode by reflection", &ty, axis)?;
-                let places: Vec<usize> =
-                    (1..=lo).rev().chain(0..n).chain((0..hi).map(|k| n - 2 - k)).collect();
-                return choose(b, x, axis, &places);
+                return reflect(b, x, axis, (lo, n, hi));
             }
             PadSource::Replicate => {
                 if lo > 0 {

@@ -6,6 +6,7 @@ use crate::op_struct;
 use crate::ops::{OpDef, Sample, Vjp, VjpCx, sample_tensor};
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
+use crate::text::visible;
 use crate::types::{Infer, TensorType};
 
 op_struct! {
@@ -36,7 +37,7 @@ impl OpDef for Check {
 
     fn eval(&self, ins: &[&Tensor], _: &[TensorType]) -> Result<Vec<Tensor>> {
         if ins[1].bytes().contains(&0) {
-            fail!("{}", self.message);
+            fail!("{}", visible(&self.message));
         }
         Ok(vec![ins[0].clone()])
     }

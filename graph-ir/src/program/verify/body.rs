@@ -158,7 +158,7 @@ fn check_index(cx: &BodyContext<'_>, strides: &[i64]) -> Result<()> {
         sum.saturating_add(i128::from(*s).abs().saturating_mul((*n as i128 - 1).max(0)))
     });
     if reach > i128::from(i64::MAX) {
-        fail!("the index with strides {strides:?} over {sizes:?} overflows i64");
+        return Err(Error::limit(format!("the index with strides {strides:?} over {sizes:?} overflows i64")));
     }
     Ok(())
 }

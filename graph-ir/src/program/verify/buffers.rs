@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::program::{BufferId, BufferKind, Form, Program};
 use crate::tensor::element_count;
 use crate::types::MAX_RANK;
@@ -20,7 +20,10 @@ pub(super) fn check(p: &Program) -> Result<()> {
     let mut states = BTreeMap::new();
     for (i, b) in p.buffers.iter().enumerate() {
         let Some(count) = element_count(&b.shape).filter(|_| b.shape.len() <= MAX_RANK) else {
-            fail!("buffer b{i} has the shape {:?}, which no tensor can have", b.shape);
+            return Err(Error::limit(format!(
+                "buffer b{i} has the shape {:?}, which no tensor can have",
+                b.shape
+            )));
         };
         if let Form::Panels { bytes } = b.form {
             if b.shape.len() < 2 || !b.dtype.is_float() {

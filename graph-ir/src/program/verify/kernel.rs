@@ -86,7 +86,7 @@ fn sizes(step: &Step) -> Result<()> {
     // Dims of 0 must not hide an overflow of the others: reduced levels iterate over those alone.
     let longest: Vec<usize> = domain.iter().map(|d| (*d).max(1)).collect();
     if element_count(&longest).is_none() {
-        fail!("the domain {domain:?} is too large to iterate over");
+        return Err(Error::limit(format!("the domain {domain:?} is too large to iterate over")));
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ mod write;
 pub use error::{ErrorKind, JsonError, Related};
 pub use parser::parse;
 pub use place::{LineIndex, Place};
-pub use value::{Member, Node, Number, NumberError, Span, Value, hidden_character};
+pub use value::{Member, Node, Number, NumberError, Span, Value, hidden_character, is_hidden};
 pub use write::{ArrayWriter, Layout, ObjectWriter, array_document, object_document};
 
 /// What a document may cost. Each limit is checked before the memory it bounds is taken.

@@ -274,14 +274,14 @@ pub(super) fn shortened(text: &str) -> String {
     }
 }
 
-/// The first character that a reader of a name would not see or that reorders its neighbours, with its byte offset:
-/// control characters, line separators, bidirectional controls (Unicode UAX #9) and zero-width characters that no
-/// script needs. Names that hold one can look like another name.
+/// The first [hidden](is_hidden) character with its byte offset. Names that hold one can look like another name.
 pub fn hidden_character(text: &str) -> Option<(usize, char)> {
     text.char_indices().find(|&(_, c)| is_hidden(c))
 }
 
-pub(super) fn is_hidden(c: char) -> bool {
+/// Whether a reader would not see a character, or see its neighbours in another order: control characters, line separators,
+/// bidirectional controls (Unicode UAX #9) and zero-width characters that no script needs.
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::super::encode::Plan;
-use super::super::{safetensors, v1};
+use super::super::safetensors;
 use super::lock::Lock;
 use super::storage::{Disk, Storage};
 use super::target::Target;
@@ -94,7 +94,7 @@ impl Claim {
             self.replace(storage, name, &mut |out| safetensors::write(out, &tensors))?;
             step("sync the folder of", &folder.join(name), storage.sync_folder(folder))?;
         }
-        let text = v1::write(plan, weights);
+        let text = plan.text(weights).map_err(SaveError::Module)?;
         self.replace(storage, name, &mut |out| out.write_all(text.as_bytes()))?;
         storage.sync_folder(folder).map_err(|source| SaveError::Unsynced { path: self.target.path(), source })
     }

@@ -146,8 +146,11 @@ fn read_file(path: &Path, most: usize) -> io::Result<(Vec<u8>, Stamp)> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let file = File::open(path)?;
-    let stamp = Stamp::of(&file.metadata()?);
+    let metadata = file.metadata()?;
+    let stamp = Stamp::of(&metadata);
     let mut bytes = Vec::new();
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(length.min(most)).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes, stamp))
 }
