@@ -35,6 +35,9 @@ pub fn open(model: &Path, global: &Global, terminal: &Terminal) -> Result<Opened
     if let Some(adapter) = session.adapter() {
         terminal.note(&format!("device gpu: {adapter}"));
     }
+    if let Some(note) = session.device_note() {
+        terminal.warning(note);
+    }
     Ok(Opened { session, load })
 }
 

@@ -32,9 +32,15 @@ pub struct GpuCaps {
     pub workgroup_bytes: usize,
     /// Invocations of a workgroup, at most.
     pub workgroup_lanes: usize,
+    /// How often the loops of an invocation may turn, all of them together, where drivers end them after that without a word.
+    pub turns: Option<usize>,
     /// The tiles of all products and convolutions, whatever their shapes, for who compares tiles.
     pub tiles: Option<Tiles>,
 }
+
+/// What Mesa's llvmpipe counts down from in each invocation, and ends all loops at 0 (`LP_MAX_TGSI_LOOP_ITERATIONS` of its
+/// `gallivm/lp_bld_limits.h`).
+pub const SOFTWARE_TURNS: usize = 65_535;
 
 impl GpuCaps {
     /// What every adapter can do: the limits that WebGPU guarantees.
@@ -48,13 +54,20 @@ impl GpuCaps {
             memory_bytes: 256 << 20,
             workgroup_bytes: 16 << 10,
             workgroup_lanes: 256,
+            turns: None,
             tiles: None,
         }
     }
 
     /// Mesa's software driver.
     pub fn software() -> GpuCaps {
-        GpuCaps { class: Class::Software, bindings: 32, workgroup_bytes: 32 << 10, ..GpuCaps::portable() }
+        GpuCaps {
+            class: Class::Software,
+            bindings: 32,
+            workgroup_bytes: 32 << 10,
+            turns: Some(SOFTWARE_TURNS),
+            ..GpuCaps::portable()
+        }
     }
 
     /// Invocations of a workgroup of elementwise work.
@@ -73,6 +86,7 @@ impl GpuCaps {
             memory_bytes: (4 << 30) - (2 << 20),
             workgroup_bytes: 48 << 10,
             workgroup_lanes: 1024,
+            turns: None,
             tiles: None,
         }
     }

@@ -5,6 +5,7 @@ mod bounds;
 mod memory;
 mod nested;
 mod pieces;
+mod turns;
 mod unfold;
 
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ use unfold::Unfolded;
 /// What a piece of memory holds.
 #[derive(Clone, Debug)]
 pub enum Home {
-    /// A zero that compilers do not know, and the iterations of the loops that run.
+    /// A zero, and the iterations of the loops that run.
     Env,
     /// The number of the first failure.
     Failure,
@@ -113,7 +114,7 @@ impl Code {
     ///
     /// # Errors
     /// When a step works on types that a GPU does not have, on integers that may need more than 32 bits, or on more of a
-    /// tensor at once than a shader may bind.
+    /// tensor at once than a shader may bind, or when its loops turn more often than the driver lets them.
     pub fn new(program: &VerifiedProgram, caps: &GpuCaps) -> Result<Code> {
         let mut b = Builder {
             caps: caps.clone(),
@@ -126,6 +127,7 @@ impl Code {
             failures: Vec::new(),
             at: 0,
             refused: None,
+            counts_turns: false,
         };
         for (mem, home, words) in [(ENV, Home::Env, 8), (FAILURE, Home::Failure, 4)] {
             debug_assert_eq!(mem.0, b.memory.len());
@@ -184,6 +186,8 @@ pub struct Builder {
     at: usize,
     /// What the adapter cannot do of the step at hand.
     refused: Option<Error>,
+    /// Whether the step at hand is cut for the sake of how often its loops turn.
+    counts_turns: bool,
 }
 
 impl Builder {
@@ -323,7 +327,7 @@ impl Builder {
                 return Err(no_f64());
             }
         }
-        bounds::check(step)?;
+        bounds::check(program, step)?;
         match &step.kernel {
             Kernel::Loop(l) => self.counted(step, l, &place, depth, commits),
             Kernel::While(w) => self.conditional(step, w, &place, depth, commits),
@@ -349,22 +353,35 @@ impl Builder {
                 self.failures
                     .extend(messages.into_iter().map(|message| Failure { at: at.to_owned(), message }));
                 let (reads, writes) = (ports(&step.reads)?, ports(&step.writes)?);
-                let (kernel, origin) = (kernel.clone(), Vec::new());
-                let work = Work { kernel, reads, writes, commits, failures, origin, looked_up: None };
-                let Unfolded { steps, memory } = self.unfolded(work)?;
-                for work in steps {
-                    for mut group in self.pieces(work)? {
-                        self.join(&mut group);
-                        kernels::build(self, &group)?;
-                        for mem in std::mem::take(&mut self.scratch) {
-                            self.give(mem);
-                        }
-                    }
-                }
-                memory.into_iter().for_each(|mem| self.give(mem));
-                Ok(())
+                self.add(Work {
+                    kernel: kernel.clone(),
+                    reads,
+                    writes,
+                    commits,
+                    failures,
+                    origin: Vec::new(),
+                    looked_up: None,
+                    taps: Vec::new(),
+                    leaves: None,
+                })
             }
         }
+    }
+
+    /// Adds the launches of a step without nested Programs.
+    fn make(&mut self, work: Work) -> Result<()> {
+        let Unfolded { steps, memory } = self.unfolded(work)?;
+        for work in steps {
+            for mut group in self.pieces(work)? {
+                self.join(&mut group);
+                kernels::build(self, &group)?;
+                for mem in std::mem::take(&mut self.scratch) {
+                    self.give(mem);
+                }
+            }
+        }
+        memory.into_iter().for_each(|mem| self.give(mem));
+        Ok(())
     }
 
     /// A memory of one word with a condition.

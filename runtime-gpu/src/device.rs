@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cache::{CACHE_VARIABLE, DiskCache};
-use crate::caps::{Class, GpuCaps};
+use crate::caps::{Class, GpuCaps, SOFTWARE_TURNS};
 use crate::error::{GpuError, TIMEOUT};
 use crate::place::VECTOR;
 use crate::target::GpuTarget;
@@ -238,6 +238,11 @@ impl Gpu {
         GpuTarget::new(&self.inner.caps)
     }
 
+    /// What the user should know of the folder for compiled shaders, such as that a file there is damaged.
+    pub fn note(&self) -> Option<&str> {
+        self.inner.cache.as_ref().and_then(DiskCache::note)
+    }
+
     /// Compiled pipelines on disk, if any are kept.
     pub(crate) fn cache(&self) -> Option<&DiskCache> {
         self.inner.cache.as_ref()
@@ -404,6 +409,7 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuCaps {
         memory_bytes,
         workgroup_bytes: limits.max_compute_workgroup_storage_size as usize,
         workgroup_lanes: limits.max_compute_invocations_per_workgroup as usize,
+        turns: (class == Class::Software).then_some(SOFTWARE_TURNS),
         tiles: None,
     }
 }

@@ -50,6 +50,17 @@ pub enum GpuError {
         /// The limit.
         limit: usize,
     },
+    /// Loops would be ended by the driver.
+    #[error(
+        "a shader goes through its loops {turns} times, but this GPU's driver ends them after {limit} times; use smaller dims, such \
+         as a smaller batch, or run on the cpu"
+    )]
+    TooLong {
+        /// Turns of an invocation's loops.
+        turns: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Memory is exhausted.
     #[error("the GPU has no memory for {what}; use smaller dims, such as a smaller batch")]
     OutOfMemory {

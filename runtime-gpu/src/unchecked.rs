@@ -16,16 +16,24 @@ pub fn module(device: &wgpu::Device, text: &str) -> wgpu::ShaderModule {
     // - indices that are data are compared with the length of their axis before they are used;
     // - arrays are bound whole, with at least as many words as the buffer has elements, or in a window with every word that
     //   the views of the piece's ports reach (`code/pieces.rs`);
-    // - every loop has a number of iterations that is a constant of the text, or at most 300;
+    // - every loop has a number of iterations that is a constant of the text (`wgsl/turns.rs`);
     // - divisors of integers are constants above 0, or compared with 0 before.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
 /// A cache of pipelines with what an earlier one held, if there is that.
-pub fn pipeline_cache(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
+///
+/// # Errors
+/// What wgpu has against the data, such as that they are another adapter's.
+pub fn pipeline_cache(device: &wgpu::Device, data: Option<&[u8]>) -> Result<wgpu::PipelineCache, String> {
     let descriptor = wgpu::PipelineCacheDescriptor { label: Some("graphc"), data, fallback: true };
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     // SAFETY: the data come from a file that only `cache.rs` writes, whole or not at all, in a folder that the user named for
-    // it; its name has the adapter's identity. wgpu compares the header with the adapter and the driver's version, and
-    // starts with an empty cache if they differ.
-    unsafe { device.create_pipeline_cache(&descriptor) }
+    // it, and hash to what the file says; its name has the adapter's identity. wgpu compares the header with the adapter and the
+    // driver's version, and starts with an empty cache or fails if they differ.
+    let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+    match pollster::block_on(scope.pop()) {
+        Some(e) => Err(e.to_string()),
+        None => Ok(cache),
+    }
 }

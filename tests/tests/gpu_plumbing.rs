@@ -124,11 +124,25 @@ fn pipelines_are_kept() {
     std::fs::write(folder.join("file"), b"").expect("it is written");
     let error = Gpu::open_with(None, Some(&folder.join("file"))).map(drop).map_err(|e| e.to_string());
     assert!(error.is_err());
-    // A broken file is no cache, but does no harm.
-    for file in files {
-        std::fs::write(file.path(), [7; 100]).expect("it is written");
+    // A damaged file is told, does no harm, and is whole again after the next run; wgpu's own head has 64 bytes.
+    let file = files[0].path();
+    let whole = std::fs::read(&file).expect("it is read");
+    let mut damaged: Vec<Vec<u8>> = vec![Vec::new(), vec![7; 100], whole[..whole.len() / 2].to_vec()];
+    for at in (0..whole.len().min(24 + 64)).step_by(7) {
+        let mut one = whole.clone();
+        one[at] ^= 0x10;
+        damaged.push(one);
     }
-    let gpu = Gpu::open_with(None, Some(&folder)).expect("it opens");
-    run(&gpu, function).expect("it runs");
+    // What an earlier version wrote.
+    damaged.push(whole[24..].to_vec());
+    for bytes in damaged {
+        std::fs::write(&file, &bytes).expect("it is written");
+        let gpu = Gpu::open_with(None, Some(&folder)).expect("it opens");
+        let note = gpu.note().expect("it is told").to_owned();
+        assert!(note.contains("damaged or of another version"), "{note}");
+        run(&gpu, function).expect("it runs");
+        let gpu = Gpu::open_with(None, Some(&folder)).expect("it opens");
+        assert_eq!(gpu.note(), None);
+    }
     std::fs::remove_dir_all(&folder).expect("it is removed");
 }

@@ -63,11 +63,37 @@ fn fault(shader: &ShaderText) -> std::result::Result<(), String> {
     if bindings > BINDINGS {
         return Err(format!("{bindings} arrays are bound"));
     }
+    if shader.turns == usize::MAX {
+        return Err("a loop does not say how often it turns".into());
+    }
+    if let Some(head) = text.split("for (").skip(1).find(|rest| !says_enough(rest)) {
+        return Err(format!(
+            "a loop turns more often than it says: {}",
+            head.lines().next().unwrap_or_default()
+        ));
+    }
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     if let Some(word) = words.into_iter().find(|w| ["inf", "nan", "NaN", "inff"].contains(w)) {
         return Err(format!("`{word}` is no number of WGSL"));
     }
     Ok(())
+}
+
+/// Whether a loop says at least how often it turns, given the text behind its `for (`: `var x = A; x < B; x += C) { /* turns N */`.
+/// Ends that are no numbers are as good as unknown.
+fn says_enough(text: &str) -> bool {
+    let number = |text: &str| text.trim().trim_end_matches('u').parse::<usize>().ok();
+    let parts = || {
+        let (head, body) = text.split_once(") {")?;
+        let said = number(body.strip_prefix(" /* turns ")?.split(' ').next()?)?;
+        let mut clauses = head.split(';');
+        let first = number(clauses.next()?.split('=').nth(1)?).unwrap_or(0);
+        let end = clauses.next()?.split('<').nth(1).and_then(number);
+        let step = clauses.next()?.split("+=").nth(1).and_then(number).unwrap_or(1);
+        Some((said, first, end, step))
+    };
+    let Some((said, first, end, step)) = parts() else { return false };
+    end.is_none_or(|end| said >= end.saturating_sub(first).div_ceil(step))
 }
 
 fn check(shaders: &HashSet<ShaderText>) {

@@ -65,6 +65,11 @@ impl Gpu {
         self.gpu.info()
     }
 
+    /// What the user should know of how it was opened.
+    pub fn note(&self) -> Option<&str> {
+        self.gpu.note()
+    }
+
     pub fn compile(&self, source: &Source<'_>) -> Result<Code> {
         let compiled = lower(source, &self.target)?;
         let sizes = Sizes::of(&compiled).total();

@@ -120,6 +120,15 @@ impl Executor {
         }
     }
 
+    /// What the user should know of how the device was opened.
+    pub fn note(&self) -> Option<&str> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => gpu.note(),
+            _ => None,
+        }
+    }
+
     /// Whether functions run on a GPU that is none: a driver that computes on the CPU.
     pub fn is_software(&self) -> bool {
         match self {

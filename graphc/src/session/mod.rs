@@ -94,6 +94,11 @@ impl Session {
         self.executor.adapter()
     }
 
+    /// What the user should know of how the device was opened, such as that compiled shaders on disk were damaged.
+    pub fn device_note(&self) -> Option<&str> {
+        self.executor.note()
+    }
+
     /// Whether functions run on a GPU in name only: its driver computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.executor.is_software()

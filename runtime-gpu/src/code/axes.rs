@@ -56,6 +56,8 @@ struct Windows {
 #[derive(Clone, Debug)]
 pub struct Axes {
     pub axes: Vec<Axis>,
+    /// The axes that are the dims of windows, along which a window is seen whole or in part; no port lies along them.
+    pub taps: Range<usize>,
     pub reads: Vec<Vec<Along>>,
     pub writes: Vec<Vec<Along>>,
     pub domain: Vec<Along>,
@@ -129,7 +131,7 @@ impl Axes {
         let swept = |axes: Vec<Axis>, operands: Vec<Vec<Along>>, domain: Vec<Along>| {
             let rest = reads.saturating_sub(operands.len());
             let reads = operands.into_iter().chain(vec![domain.clone(); rest]).collect();
-            Axes { axes, reads, writes: vec![domain.clone(); writes], domain }
+            Axes { axes, taps: 0..0, reads, writes: vec![domain.clone(); writes], domain }
         };
         match &work.kernel {
             Kernel::Nest(nest) => {
@@ -151,22 +153,33 @@ impl Axes {
             }
             Kernel::Conv(conv) => {
                 let (axes, operands, domain) = of_conv(conv);
-                swept(axes, operands.to_vec(), domain)
+                let cut = if conv.role == ConvRole::FilterGrad { Cut::Never } else { Cut::Terms };
+                let taps = taps(&conv.geometry, &work.taps, |_| cut);
+                swept(axes, operands.to_vec(), domain).with_taps(taps)
             }
             Kernel::Pool(pool) => {
                 let (axes, operands, domain) = of_pool(pool);
-                swept(axes, operands, domain)
+                // The first of equal elements is found in order: pieces have to be, too.
+                let kernel = &pool.geometry.window.kernel;
+                let outermost = |d: usize| kernel[..d].iter().all(|size| *size == 1);
+                let cut = |d: usize| match pool.kind {
+                    PoolKind::Max { .. } if !outermost(d) => Cut::Never,
+                    _ => Cut::Terms,
+                };
+                let taps = taps(&pool.geometry, &work.taps, cut);
+                swept(axes, operands, domain).with_taps(taps)
             }
             Kernel::ArgReduce { rows, cols, .. } => {
                 let axes = [axes_of(rows, Cut::Results), axes_of(&[*cols], Cut::Never)].concat();
                 let [read, write] = [along(0..rows.len() + 1), along(0..rows.len())];
-                Axes { axes, reads: vec![read], writes: vec![write.clone()], domain: write }
+                Axes { axes, taps: 0..0, reads: vec![read], writes: vec![write.clone()], domain: write }
             }
             Kernel::Gather { outer, axis: size, inner, count } => {
                 let cuts = [Cut::Results, Cut::Terms, Cut::Never, Cut::Results];
                 let axes = [*outer, looked_up(*size), *inner, *count].into_iter().zip(cuts);
                 Axes {
                     axes: axes.map(|(size, cut)| axis(size, cut)).collect(),
+                    taps: 0..0,
                     reads: vec![along([0, 1, 2]), along([3])],
                     writes: vec![along([0, 3, 2])],
                     domain: along([0, 3, 2]),
@@ -177,13 +190,27 @@ impl Axes {
                 let axes = [*outer, looked_up(*size), *inner, *count].into_iter().zip(cuts);
                 Axes {
                     axes: axes.map(|(size, cut)| axis(size, cut)).collect(),
+                    taps: 0..0,
                     reads: vec![along([0, 1, 2]), along([3]), along([0, 3, 2])],
                     writes: vec![along([0, 1, 2])],
                     domain: along([0, 1, 2]),
                 }
             }
-            _ => Axes { axes: Vec::new(), reads: Vec::new(), writes: Vec::new(), domain: Vec::new() },
+            _ => Axes {
+                axes: Vec::new(),
+                taps: 0..0,
+                reads: Vec::new(),
+                writes: Vec::new(),
+                domain: Vec::new(),
+            },
         }
+    }
+
+    /// The same with axes of windows' elements.
+    fn with_taps(mut self, taps: Vec<Axis>) -> Axes {
+        self.taps = self.axes.len()..self.axes.len() + taps.len();
+        self.axes.extend(taps);
+        self
     }
 
     /// The most elements of a dim, given those of a piece along each axis.
@@ -264,6 +291,12 @@ impl Axes {
     }
 }
 
+/// The dims of windows, or of the parts of them that a piece has.
+fn taps(g: &Geometry, of: &[Range<usize>], cut: impl Fn(usize) -> Cut) -> Vec<Axis> {
+    let size = |(d, size): (usize, &usize)| axis(of.get(d).map_or(*size, Range::len), cut(d));
+    g.window.kernel.iter().enumerate().map(size).collect()
+}
+
 /// Images, then the dims of windows, then an image's channels and a result's.
 fn of_conv(conv: &Conv) -> (Vec<Axis>, [Vec<Along>; 2], Vec<Along>) {
     let g = &conv.geometry;
@@ -278,14 +311,21 @@ fn of_conv(conv: &Conv) -> (Vec<Axis>, [Vec<Along>; 2], Vec<Along>) {
         let size = if of_pixels { g.image[d] } else { g.positions[d] };
         axes.push(Axis { size, cut, windows: Some(Windows::of(g, d, of_pixels)) });
     }
-    // Channels that are summed over stay whole, and so do groups.
+    // Groups stay whole, and so do channels that are summed over within them.
     let summed = match conv.role {
         ConvRole::Forward => [true, false],
         ConvRole::InputGrad => [false, true],
         ConvRole::FilterGrad => [false, false],
     };
     for (size, summed) in [g.channels, g.outputs].into_iter().zip(summed) {
-        axes.push(axis(size, if summed || g.groups > 1 { Cut::Never } else { Cut::Results }));
+        axes.push(axis(
+            size,
+            match summed {
+                _ if g.groups > 1 => Cut::Never,
+                true => Cut::Terms,
+                false => Cut::Results,
+            },
+        ));
     }
     let images = |of_axis: bool, channels: usize| -> Vec<Along> {
         let dim = |a: usize| if of_axis { Along::Axis(a) } else { Along::Windows(a) };

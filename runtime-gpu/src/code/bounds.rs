@@ -2,7 +2,7 @@
 
 use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{FoldKind, InstOp, Step};
+use graphc_ir::program::{FoldKind, InstOp, Kernel, Program, Step};
 use graphc_ir::scalar::{Class, ScalarFn};
 
 use crate::words::no_f64;
@@ -21,7 +21,15 @@ fn words(dtype: DType) -> Range {
 }
 
 /// Refuses a step with 64-bit arithmetic whose result may not fit a word, and with f64.
-pub fn check(step: &Step) -> Result<()> {
+pub fn check(program: &Program, step: &Step) -> Result<()> {
+    let is_wide = |dtype: DType| matches!(dtype, DType::I64 | DType::U64);
+    if let Kernel::ScatterAdd { count, .. } = step.kernel
+        && count > 0
+    {
+        // Each sum is of as many updates as there are of its index.
+        let dtype = program.buffer(step.writes[0].buffer).dtype;
+        return if is_wide(dtype) { Err(too_wide(dtype)) } else { Ok(()) };
+    }
     let Some(swept) = step.kernel.swept() else { return Ok(()) };
     let sizes = swept.sizes();
     let mut ranges: Vec<Range> = Vec::new();
@@ -29,7 +37,7 @@ pub fn check(step: &Step) -> Result<()> {
         if inst.dtype == DType::F64 {
             return Err(no_f64());
         }
-        let wide = matches!(inst.dtype, DType::I64 | DType::U64);
+        let wide = is_wide(inst.dtype);
         let arg = |i: usize| ranges[inst.args[i].index()];
         let range = match &inst.op {
             InstOp::Const(value) if inst.dtype.is_int() => (value.as_int(), value.as_int()),
@@ -45,23 +53,24 @@ pub fn check(step: &Step) -> Result<()> {
                 let from = swept.body.inst(inst.args[0]).dtype;
                 if from.is_float() { (i128::MIN, i128::MAX) } else { arg(0) }
             }
-            InstOp::Fold(kind, _) if wide => match kind {
-                FoldKind::Max | FoldKind::Min => arg(0),
-                _ => (i128::MIN, i128::MAX),
-            },
+            // Of nothing the extremes of the type are the result.
+            InstOp::Fold(FoldKind::Max | FoldKind::Min, _) if wide && !sizes.contains(&0) => arg(0),
+            InstOp::Fold(..) if wide => (i128::MIN, i128::MAX),
             _ => words(inst.dtype),
         };
         let (lo, hi) = words(inst.dtype);
         if wide && (range.0 < lo || range.1 > hi) {
-            return Err(Error::new(format!(
-                "a {} is computed here that may not fit the 32 bits that integers have on a GPU",
-                inst.dtype
-            ))
-            .help("cast to i32 or u32 before, or run on the cpu"));
+            return Err(too_wide(inst.dtype));
         }
         ranges.push(range);
     }
     Ok(())
+}
+
+/// The error of a result that may need more than a word.
+fn too_wide(dtype: DType) -> Error {
+    Error::new(format!("a {dtype} is computed here that may not fit the 32 bits that integers have on a GPU"))
+        .help("cast to i32 or u32 before, or run on the cpu")
 }
 
 fn function(f: ScalarFn, arg: &dyn Fn(usize) -> Range) -> Range {

@@ -6,7 +6,7 @@ use crate::place::Mem;
 use crate::words::Word;
 
 /// Pieces that nothing lives in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Pool {
     free: Vec<(usize, Mem)>,
 }

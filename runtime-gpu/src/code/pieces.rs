@@ -8,16 +8,16 @@ use std::ops::{Range, RangeInclusive};
 
 use graphc_ir::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{Body, Guard, InstOp, Kernel, Level, Reg, Store, View};
+use graphc_ir::program::{Body, Guard, InstOp, Kernel, Level, Pool, PoolKind, Reg, Store, View};
 use graphc_ir::scalar::ScalarFn;
 
 use super::axes::{Along, Axes, Axis, Cut};
 use super::{Builder, SMALLER};
-use crate::kernels::{Port, Work};
+use crate::kernels::{Leaves, Port, Work};
 use crate::place::{Mem, Place, VECTOR, Window};
 
 /// Pieces of a step, at most: more would take a GPU longer than a CPU.
-const MOST: usize = 4096;
+pub const MOST: usize = 4096;
 
 impl Builder {
     /// Words of an array that a shader may bind.
@@ -64,30 +64,16 @@ impl Builder {
     }
 
     /// The pieces of a step, in groups.
-    pub fn pieces(&self, work: Work) -> Result<Vec<Vec<Work>>> {
-        let ports = || work.reads.iter().chain(&work.writes);
-        if !ports().any(|port| self.is_large(port.0.mem)) {
+    pub fn pieces(&mut self, work: Work) -> Result<Vec<Vec<Work>>> {
+        let mut ports = work.reads.iter().chain(&work.writes);
+        if !self.turns_count() && !ports.any(|port| self.is_large(port.0.mem)) {
             return Ok(vec![vec![work]]);
         }
         let axes = Axes::of(&work);
         let sizes = self.sizes(&work, &axes)?;
-        let cut = |kind: Cut| {
-            let part = |(axis, size): (&Axis, &usize)| if axis.cut == kind { *size } else { axis.size };
-            let parts: Vec<usize> = axes.axes.iter().zip(&sizes).map(part).collect();
-            grid(axes.axes.iter().map(|axis| axis.size).zip(parts))
-        };
-        let (results, terms) = (cut(Cut::Results), cut(Cut::Terms));
         let mut groups = Vec::new();
-        for of_results in &results {
-            let mut group = Vec::new();
-            for of_terms in &terms {
-                let choose = |(a, axis): (usize, &Axis)| match axis.cut {
-                    Cut::Terms => of_terms[a].clone(),
-                    _ => of_results[a].clone(),
-                };
-                let ranges: Vec<Range<usize>> = axes.axes.iter().enumerate().map(choose).collect();
-                group.push(piece(&work, &axes, &ranges));
-            }
+        for of_results in cut(&axes, &sizes, Cut::Results) {
+            let group = group(&work, &axes, &sizes, &of_results);
             // Of what other pieces store nothing may be left.
             let idle = |kernel: &Kernel| {
                 let nothing = |body: &Body| body.stores.is_empty() && body.checks.is_empty();
@@ -102,7 +88,13 @@ impl Builder {
     }
 
     /// Sizes of pieces along each axis.
-    pub fn sizes(&self, work: &Work, axes: &Axes) -> Result<Vec<usize>> {
+    pub fn sizes(&mut self, work: &Work, axes: &Axes) -> Result<Vec<usize>> {
+        let (sizes, pieces) = self.sizes_to_bind(work, axes)?;
+        if self.turns_count() { self.sizes_to_turn(work, axes, sizes, pieces) } else { Ok(sizes) }
+    }
+
+    /// Sizes of pieces that shaders can bind, and how many there are at most.
+    fn sizes_to_bind(&self, work: &Work, axes: &Axes) -> Result<(Vec<usize>, usize)> {
         let limit = self.limit();
         let excess = |sizes: &[usize]| -> (usize, usize) {
             let extents = self.extents(work, axes, sizes);
@@ -128,7 +120,7 @@ impl Builder {
                 _ => return Err(self.too_large(largest)),
             }
         }
-        Ok(sizes)
+        Ok((sizes, pieces))
     }
 
     /// The error of words that are more than a binding may have.
@@ -182,8 +174,24 @@ impl Builder {
     /// Makes the pieces of a group go on from each other, where kernels do not by themselves, and gives them windows.
     pub fn join(&mut self, group: &mut [Work]) {
         let last = group.len() - 1;
-        if last > 0 && matches!(group[0].kernel, Kernel::Dot(_) | Kernel::Conv(_)) {
-            let sizes = group[0].kernel.swept().map_or(Vec::new(), |s| s.sizes());
+        let sizes = group[0].kernel.swept().map_or(Vec::new(), |s| s.sizes());
+        let is_max = |pool: &Pool| matches!(pool.kind, PoolKind::Max { .. });
+        let sums = match &group[0].kernel {
+            Kernel::Dot(_) | Kernel::Conv(_) => true,
+            Kernel::Pool(pool) => !is_max(pool),
+            _ => false,
+        };
+        if let Kernel::Pool(pool) = &group[0].kernel
+            && last > 0
+            && is_max(pool)
+        {
+            let words = sizes.iter().product();
+            let best = [DType::F32, DType::I32].map(|dtype| Place::whole(self.scratch(words), dtype));
+            for (i, piece) in group.iter_mut().enumerate() {
+                piece.leaves = Some(Leaves { best: best.clone(), goes_on: i > 0, last: i == last });
+            }
+        }
+        if last > 0 && sums {
             let sums = Place::whole(self.scratch(sizes.iter().product()), DType::F32);
             let sums = (sums, View::dense(&sizes));
             for (i, piece) in group.iter_mut().enumerate() {
@@ -192,7 +200,12 @@ impl Builder {
         }
         // Gathers find other elements each, and nests fold parts of rows.
         if let Kernel::ScatterAdd { .. } = group[0].kernel {
-            let sum = group[0].writes[0].clone();
+            let mut sum = group[0].writes[0].clone();
+            // Sums of halves are rounded once, by the last piece.
+            if sum.0.dtype.is_float() {
+                sum.0.dtype = DType::F32;
+                group[..last].iter_mut().for_each(|piece| piece.writes[0].0.dtype = DType::F32);
+            }
             group[1..].iter_mut().for_each(|piece| piece.reads[0] = sum.clone());
         }
         if group
@@ -203,6 +216,26 @@ impl Builder {
             group.iter_mut().for_each(|piece| self.see(piece));
         }
     }
+}
+
+/// The parts of axes that pieces of these sizes have along those with this cut.
+pub fn cut(axes: &Axes, sizes: &[usize], kind: Cut) -> Vec<Vec<Range<usize>>> {
+    let part = |(axis, size): (&Axis, &usize)| if axis.cut == kind { *size } else { axis.size };
+    let parts: Vec<usize> = axes.axes.iter().zip(sizes).map(part).collect();
+    grid(axes.axes.iter().map(|axis| axis.size).zip(parts))
+}
+
+/// The pieces that make the same results together, those of these parts of the axes.
+pub fn group(work: &Work, axes: &Axes, sizes: &[usize], of_results: &[Range<usize>]) -> Vec<Work> {
+    let of = |of_terms: Vec<Range<usize>>| {
+        let choose = |(a, axis): (usize, &Axis)| match axis.cut {
+            Cut::Terms => of_terms[a].clone(),
+            _ => of_results[a].clone(),
+        };
+        let ranges: Vec<Range<usize>> = axes.axes.iter().enumerate().map(choose).collect();
+        piece(work, axes, &ranges)
+    };
+    cut(axes, sizes, Cut::Terms).into_iter().map(of).collect()
 }
 
 /// Every part of a grid of axes, given their sizes and those of parts: a range of each axis. The last axis goes first.
@@ -222,7 +255,7 @@ pub fn grid(axes: impl Iterator<Item = (usize, usize)>) -> Vec<Vec<Range<usize>>
 }
 
 /// Half of a size, in whole vectors or more where that is no matter.
-fn half(size: usize) -> usize {
+pub fn half(size: usize) -> usize {
     let half = size.div_ceil(2);
     match half {
         256.. => half.next_multiple_of(64),
@@ -286,6 +319,8 @@ pub fn piece(work: &Work, axes: &Axes, ranges: &[Range<usize>]) -> Work {
     let looked_up =
         matches!(kernel, Kernel::Gather { .. } | Kernel::ScatterAdd { .. }).then(|| ranges[1].clone());
     let origin = axes.domain.iter().map(|along| axes.range(*along, ranges).start).collect();
+    let is_part = axes.taps.clone().any(|a| ranges[a].len() < axes.axes[a].size);
+    let taps = if is_part { ranges[axes.taps.clone()].to_vec() } else { work.taps.clone() };
     Work {
         kernel,
         reads: ports(&work.reads, &axes.reads),
@@ -294,6 +329,8 @@ pub fn piece(work: &Work, axes: &Axes, ranges: &[Range<usize>]) -> Work {
         failures: work.failures.clone(),
         origin,
         looked_up,
+        taps,
+        leaves: None,
     }
 }
 

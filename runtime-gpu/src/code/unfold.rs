@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use graphc_ir::DType;
 use graphc_ir::error::Result;
 use graphc_ir::program::{Body, FoldAxis, FoldKind, Inst, InstOp, Kernel, Level, Nest, Reg, Store, View};
 use graphc_ir::scalar::{Scalar, ScalarFn};
@@ -75,13 +76,36 @@ impl Unfolding<'_> {
             FoldKind::Mean | FoldKind::Var => FoldKind::Sum,
             other => other,
         };
-        let last = body.push(InstOp::Fold(of_parts, FoldAxis::Cols), &[x], dtype, Level::Scalar);
-        self.made(nest, body, last, of_parts, kind != of_parts)
+        let fold = |body: &mut Body, x: Reg| {
+            body.push(InstOp::Fold(of_parts, FoldAxis::Cols), &[x], dtype, Level::Scalar)
+        };
+        let mut before = body.clone();
+        let last = fold(&mut body, x);
+        let result = self.made(nest, body, last, of_parts, (kind != of_parts).then_some(None));
+        let InstOp::Load(port) = result.op else { return result };
+        if kind != FoldKind::Mean {
+            return result;
+        }
+        // What the sum lost is the mean of what is left without it: equal values have that value for their mean.
+        let mean = self.work.reads[port].0.clone();
+        before.insts.push(result);
+        let all = Reg(before.insts.len() as u32 - 1);
+        let rest = before.push(InstOp::Fn(ScalarFn::Sub), &[x, all], dtype, Level::Scalar);
+        let last = fold(&mut before, rest);
+        self.made(nest, before, last, of_parts, Some(Some(mean)))
     }
 
     /// Adds the steps of a fold that a body has: of each part of the rows, and of what those give, which is shared by the
-    /// number of columns if asked. Gives the instruction that reads the result.
-    fn made(&mut self, nest: &Nest, mut body: Body, last: Reg, kind: FoldKind, shared: bool) -> Inst {
+    /// number of columns if asked, and added to what a place has if that is asked too. Gives the instruction that reads the
+    /// result.
+    fn made(
+        &mut self,
+        nest: &Nest,
+        mut body: Body,
+        last: Reg,
+        kind: FoldKind,
+        shared: Option<Option<Place>>,
+    ) -> Inst {
         let fold = body.inst(last).clone();
         let by_row = fold.level == Level::Row;
         // Without a value for each row there is one.
@@ -125,18 +149,30 @@ impl Unfolding<'_> {
         let mut merge = Body::default();
         let x = merge.push(InstOp::Load(0), &[], dtype, Level::Elem);
         let mut y = merge.push(InstOp::Fold(kind, FoldAxis::Cols), &[x], dtype, Level::Row);
-        if shared {
+        let mut to = View::dense(&rows);
+        to.strides.push(0);
+        let mut reads = vec![(of_parts, View::dense(&shape))];
+        if let Some(more) = shared {
             let columns: usize = nest.cols.iter().product();
             let columns = InstOp::Const(Scalar::F(columns as f64).cast(dtype));
             let columns = merge.push(columns, &[], dtype, Level::Scalar);
             y = merge.push(InstOp::Fn(ScalarFn::Div), &[y, columns], dtype, Level::Row);
+            if let Some(place) = more {
+                // Of an infinite mean nothing is left to add.
+                reads.push((place, to.clone()));
+                let all = merge.push(InstOp::Load(1), &[], dtype, Level::Row);
+                let sum = merge.push(InstOp::Fn(ScalarFn::Add), &[all, y], dtype, Level::Row);
+                let size = merge.push(InstOp::Fn(ScalarFn::Abs), &[y], dtype, Level::Row);
+                let most = InstOp::Const(Scalar::F(f64::from(f32::MAX)).cast(dtype));
+                let most = merge.push(most, &[], dtype, Level::Scalar);
+                let finite = merge.push(InstOp::Fn(ScalarFn::Le), &[size, most], DType::Bool, Level::Row);
+                y = merge.push(InstOp::Fn(ScalarFn::Select), &[finite, sum, all], dtype, Level::Row);
+            }
         }
         merge.stores.push(Store { reg: y, write: 0 });
-        let mut to = View::dense(&rows);
-        to.strides.push(0);
         self.unfolded.steps.push(Work {
             kernel: Kernel::Nest(Nest { rows: rows.clone(), cols: vec![parts], body: merge }),
-            reads: vec![(of_parts, View::dense(&shape))],
+            reads,
             writes: vec![(result.clone(), to)],
             failures: Vec::new(),
             ..self.work.clone()

@@ -4,6 +4,7 @@ mod pipelines;
 mod slot;
 mod timing;
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use graphc_ir::DType;
@@ -116,6 +117,12 @@ impl Executable {
             code.shaders.iter().map(|s| s.written.len() + usize::from(s.fails)).find(|n| *n > limit)
         {
             return Err(GpuError::TooMany { needed, limit });
+        }
+        // Loops that a driver ends early give wrong numbers.
+        if let (Some(limit), Some(turns)) = (gpu.caps().turns, code.shaders.iter().map(|s| s.turns).max())
+            && turns > limit
+        {
+            return Err(GpuError::TooLong { turns, limit });
         }
         let mut memory = Vec::new();
         let mut words = 0;
@@ -237,8 +244,8 @@ impl Executable {
         Ok(())
     }
 
-    /// Starts a run of the Program with the inputs that were written, without waiting for it. Runs happen in the order in
-    /// which they are started.
+    /// Starts a run of the Program with the inputs that were written, without waiting for it: of more than some thousand
+    /// dispatches, all but the last are waited for. Runs happen in the order in which they are started.
     ///
     /// # Errors
     /// When the device fails.
@@ -249,14 +256,11 @@ impl Executable {
         let slot = &mut ring.slots[index];
         slot.free(&self.gpu)?;
         let result = self.gpu.guarded("a run", || {
-            let mut run = Run { executable: self, encoder: None };
-            let mut encoder = run.encoder();
-            slot.encode_inputs(&mut encoder, &self.memory);
-            run.encoder = Some(encoder);
+            let mut run = Run::new(self);
+            slot.encode_inputs(run.encoder(), &self.memory);
             run.steps(&self.items)?;
-            let mut encoder = run.encoder();
-            slot.encode_results(&mut encoder, &self.memory, &self.outputs);
-            Ok::<_, RunError>(self.gpu.queue().submit([encoder.finish()]))
+            slot.encode_results(run.encoder(), &self.memory, &self.outputs);
+            Ok::<_, RunError>(run.submit())
         })?;
         let submission = result?;
         ring.started += 1;
@@ -334,38 +338,54 @@ impl Ring {
     }
 }
 
+/// Dispatches that are submitted together, at most. The host has about a kilobyte for each until they are done.
+const TOGETHER: usize = 2048;
+
+/// Submissions of a run that may be under way before the host waits for the first of them.
+const AHEAD: usize = 4;
+
 /// A run under way: commands that were not submitted yet.
 struct Run<'a> {
     executable: &'a Executable,
     encoder: Option<wgpu::CommandEncoder>,
+    /// The pass that dispatches go into, and the pipeline that was set there.
+    pass: Option<(wgpu::ComputePass<'static>, usize)>,
+    /// Dispatches since the last submission.
+    dispatches: usize,
+    /// What was submitted and perhaps not done yet, oldest first.
+    under_way: VecDeque<wgpu::SubmissionIndex>,
 }
 
 impl Run<'_> {
-    /// The encoder, which is gone from the run then.
-    fn encoder(&mut self) -> wgpu::CommandEncoder {
+    fn new(executable: &Executable) -> Run<'_> {
+        Run { executable, encoder: None, pass: None, dispatches: 0, under_way: VecDeque::new() }
+    }
+
+    /// The encoder, outside of passes.
+    fn encoder(&mut self) -> &mut wgpu::CommandEncoder {
+        self.pass = None;
         let device = self.executable.gpu.device();
-        self.encoder
-            .take()
-            .unwrap_or_else(|| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+        let new = || device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.encoder.get_or_insert_with(new)
+    }
+
+    /// Submits what there is.
+    fn submit(&mut self) -> wgpu::SubmissionIndex {
+        self.encoder();
+        let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
+        self.dispatches = 0;
+        self.executable.gpu.queue().submit(commands)
     }
 
     fn steps(&mut self, steps: &[Step]) -> Result<(), RunError> {
-        let mut rest = steps;
-        while !rest.is_empty() {
-            // Everything up to what needs an answer of the device goes into one pass.
-            let asks = rest.iter().position(|step| !step.is_fixed()).unwrap_or(rest.len());
-            if asks > 0 {
-                let mut encoder = self.encoder();
-                {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                    let mut current = usize::MAX;
-                    self.encode(&rest[..asks], &mut pass, &mut current, &mut |_, _| {});
+        for step in steps {
+            match step {
+                Step::Launch(launch) => self.dispatch(*launch)?,
+                Step::Repeat(length, steps) => {
+                    for _ in 0..*length {
+                        self.steps(steps)?;
+                    }
                 }
-                self.encoder = Some(encoder);
-                rest = &rest[asks..];
-                continue;
-            }
-            match &rest[0] {
                 Step::While(condition, flag, body) => loop {
                     self.steps(condition)?;
                     if !self.answer(*flag)? {
@@ -377,18 +397,50 @@ impl Run<'_> {
                     let side = usize::from(!self.answer(*flag)?);
                     self.steps(&sides[side])?;
                 }
-                Step::Repeat(length, steps) => {
-                    for _ in 0..*length {
-                        self.steps(steps)?;
-                    }
-                }
-                Step::Launch(_) => {}
             }
-            rest = &rest[1..];
         }
         Ok(())
     }
 
+    /// Encodes a dispatch. What was encoded so far is submitted if it is much, so that long loops take no more memory of the host
+    /// than short ones.
+    fn dispatch(&mut self, launch: usize) -> Result<(), RunError> {
+        if self.dispatches >= TOGETHER {
+            let submission = self.submit();
+            self.under_way.push_back(submission);
+            if self.under_way.len() > AHEAD
+                && let Some(oldest) = self.under_way.pop_front()
+            {
+                self.executable.gpu.wait_for(oldest)?;
+            }
+        }
+        self.dispatches += 1;
+        if self.pass.is_none() {
+            let pass = self.encoder().begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.pass = Some((pass.forget_lifetime(), usize::MAX));
+        }
+        if let Some((pass, current)) = &mut self.pass {
+            self.executable.encode_launch(launch, pass, current);
+        }
+        Ok(())
+    }
+
+    /// Submits what there is, waits, and reads a flag; a run that failed already goes nowhere.
+    fn answer(&mut self, flag: Mem) -> Result<bool, RunError> {
+        let executable = self.executable;
+        let encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(&executable.memory[flag.0].buffer, 0, &executable.answers, 0, 4);
+        encoder.copy_buffer_to_buffer(&executable.memory[FAILURE.0].buffer, 0, &executable.answers, 4, 4);
+        self.submit();
+        self.under_way.clear();
+        let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let [flag, failure] =
+            executable.gpu.mapped(&executable.answers, 8, |bytes| [word(bytes), word(&bytes[4..])])?;
+        Ok(flag != 0 && failure == NONE)
+    }
+}
+
+impl Executable {
     /// Encodes what is known before the run; `after` is called after each dispatch, with its step of the Program.
     fn encode(
         &self,
@@ -400,14 +452,8 @@ impl Run<'_> {
         for step in steps {
             match step {
                 Step::Launch(launch) => {
-                    let launch = &self.executable.launches[*launch];
-                    if *current != launch.pipeline {
-                        *current = launch.pipeline;
-                        pass.set_pipeline(&self.executable.pipelines.pipelines[launch.pipeline]);
-                    }
-                    pass.set_bind_group(0, &launch.group, &[]);
-                    pass.dispatch_workgroups(launch.grid[0], launch.grid[1], 1);
-                    after(pass, launch.step);
+                    self.encode_launch(*launch, pass, current);
+                    after(pass, self.launches[*launch].step);
                 }
                 Step::Repeat(length, steps) => {
                     (0..*length).for_each(|_| self.encode(steps, pass, current, after))
@@ -417,17 +463,15 @@ impl Run<'_> {
         }
     }
 
-    /// Submits what there is, waits, and reads a flag; a run that failed already goes nowhere.
-    fn answer(&mut self, flag: Mem) -> Result<bool, RunError> {
-        let mut encoder = self.encoder();
-        let executable = self.executable;
-        encoder.copy_buffer_to_buffer(&executable.memory[flag.0].buffer, 0, &executable.answers, 0, 4);
-        encoder.copy_buffer_to_buffer(&executable.memory[FAILURE.0].buffer, 0, &executable.answers, 4, 4);
-        executable.gpu.queue().submit([encoder.finish()]);
-        let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let [flag, failure] =
-            executable.gpu.mapped(&executable.answers, 8, |bytes| [word(bytes), word(&bytes[4..])])?;
-        Ok(flag != 0 && failure == NONE)
+    /// Encodes a dispatch into a pass where this pipeline was set last.
+    fn encode_launch(&self, launch: usize, pass: &mut wgpu::ComputePass<'_>, current: &mut usize) {
+        let launch = &self.launches[launch];
+        if *current != launch.pipeline {
+            *current = launch.pipeline;
+            pass.set_pipeline(&self.pipelines.pipelines[launch.pipeline]);
+        }
+        pass.set_bind_group(0, &launch.group, &[]);
+        pass.dispatch_workgroups(launch.grid[0], launch.grid[1], 1);
     }
 }
 

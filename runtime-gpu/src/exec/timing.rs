@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Executable, Run, Step};
+use super::{Executable, Step};
 use crate::error::GpuError;
 
 /// Marks of time in a set, at most.
@@ -16,9 +16,9 @@ impl Executable {
             self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let (mut current, run) = (usize::MAX, Run { executable: self, encoder: None });
+            let mut current = usize::MAX;
             for _ in 0..runs {
-                run.encode(&self.items, &mut pass, &mut current, &mut |_, _| {});
+                self.encode(&self.items, &mut pass, &mut current, &mut |_, _| {});
             }
         }
         drop(encoder.finish());
@@ -40,9 +40,8 @@ impl Executable {
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut current = usize::MAX;
-            let run = Run { executable: self, encoder: None };
             for _ in 0..runs {
-                run.encode(&self.items, &mut pass, &mut current, &mut |_, _| {});
+                self.encode(&self.items, &mut pass, &mut current, &mut |_, _| {});
             }
         }
         self.gpu.queue().submit([encoder.finish()]);
@@ -89,15 +88,10 @@ impl Executable {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut current = usize::MAX;
             pass.write_timestamp(&set, 0);
-            Run { executable: self, encoder: None }.encode(
-                &self.items,
-                &mut pass,
-                &mut current,
-                &mut |pass, step| {
-                    steps.push(step);
-                    pass.write_timestamp(&set, steps.len() as u32);
-                },
-            );
+            self.encode(&self.items, &mut pass, &mut current, &mut |pass, step| {
+                steps.push(step);
+                pass.write_timestamp(&set, steps.len() as u32);
+            });
         }
         encoder.resolve_query_set(&set, 0..marks, &resolved, 0);
         encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, bytes);

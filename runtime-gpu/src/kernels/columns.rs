@@ -15,7 +15,7 @@ use super::{LANES, coordinates, map, rows};
 use crate::caps::{Class, GpuCaps};
 use crate::code::Builder;
 use crate::place::{Place, VECTOR};
-use crate::wgsl::{FoldCode, Grid, Leaf, Shader, needed};
+use crate::wgsl::{FoldCode, Grid, Leaf, Shader, needed, repeat};
 use crate::words::Word;
 
 /// Chunks of rows, at most.
@@ -90,7 +90,8 @@ impl Down {
         text.push_str(&code.declare("f_")?);
         // What is read does not wait for what is merged.
         let together = if chunks.is_multiple_of(TOGETHER) { TOGETHER } else { 1 };
-        text.push_str(&format!("    for (var chunk = 0u; chunk < {chunks}u; chunk += {together}u) {{\n"));
+        let head = format!("var chunk = 0u; chunk < {chunks}u; chunk += {together}u");
+        text.push_str(&format!("    {}\n", repeat(&head, chunks.div_ceil(together))));
         for c in 0..together {
             for (n, (field, _)) in fields.iter().enumerate() {
                 let at = states[n].dense(&format!("i32((chunk + {c}u) * {cols}u + col)"));
@@ -234,7 +235,8 @@ fn down(b: &mut Builder, domain: &Domain<'_>, task: &Task, downs: &[Down], share
     }
     // Lanes without a column have no rows.
     shader.line(format!("let end = select(0u, min((chunk + 1u) * {chunk}u, {rows}u), unit < {units}u);"));
-    shader.line(format!("for (var row = chunk * {chunk}u + level; row < end; row += {down}u) {{"));
+    let head = format!("var row = chunk * {chunk}u + level; row < end; row += {down}u");
+    shader.line(repeat(&head, chunk.div_ceil(down)));
     let row_at = coordinates(&mut shader, "r", "row", &domain.rows);
     let leaves = task.leaves(&mut shader, body)?;
     let sizes = domain.sizes();
@@ -313,7 +315,8 @@ fn leave(shader: &mut Shader, d: &Down, lane: usize, shares: &Shares) {
         format!("{}[lane + j * {across}u]", arrays[n])
     };
     let merge = d.code.merge(&state, &other);
-    shader.line(format!("for (var j = 1u; j < {down}u; j++) {{ {merge} }}"));
+    let head = repeat(&format!("var j = 1u; j < {down}u; j++"), down - 1);
+    shader.line(format!("{head} {merge} }}"));
     for ((field, _), place) in fields.iter().zip(&d.states) {
         let array = shader.bind(place, true);
         let at = place.dense(&format!("i32(chunk * {cols}u + col + {lane}u)"));

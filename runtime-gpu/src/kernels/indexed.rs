@@ -6,12 +6,15 @@ use graphc_ir::error::Result;
 
 use super::{LANES, Port, Work, coordinates, one_each};
 use crate::code::Builder;
-use crate::wgsl::{Grid, Shader};
+use crate::wgsl::{Grid, Shader, repeat, rounded};
 use crate::words::Word;
 
 /// Lanes that share a row of an arg-reduction, at most, and columns of each, at least.
 const ROW_LANES: usize = 256;
 const MIN_COLUMNS: usize = 4;
+/// Turns of a lane from which on it compares several elements in each, and how many.
+const TURNS: usize = 4096;
+const AT_ONCE: usize = 8;
 
 /// The index of the first largest or smallest element of each row; NaN wins.
 pub fn arg_reduce(b: &mut Builder, work: &Work, max: bool, rows: &[usize], cols: usize) -> Result<()> {
@@ -47,9 +50,17 @@ pub fn arg_reduce(b: &mut Builder, work: &Work, max: bool, rows: &[usize], cols:
     };
     shader.line("var winner = i32(slot);");
     shader.line(format!("var best = {};", element("winner")));
-    shader.line(format!("for (var j = i32(slot) + {width}; j < {cols}; j += {width}) {{"));
-    shader.line(format!("    let x = {};", element("j")));
-    shader.line(format!("    if ({better}) {{ best = x; winner = j; }}"));
+    // Of a long row several elements are compared in a turn.
+    let at_once = if cols / width > TURNS { AT_ONCE } else { 1 };
+    let step = width * at_once;
+    let head = format!("var first = i32(slot) + {width}; first < {cols}; first += {step}");
+    shader.line(repeat(&head, cols.div_ceil(step)));
+    for n in 0..at_once {
+        let inside = if n > 0 { format!("j < {cols} && ") } else { String::new() };
+        let place = if n > 0 { format!("min(j, {})", cols - 1) } else { "j".to_owned() };
+        shader.line(format!("    {{ let j = first + {}; let x = {};", n * width, element(&place)));
+        shader.line(format!("    if ({inside}({better})) {{ best = x; winner = j; }} }}"));
+    }
     shader.line("}");
     if width > 1 {
         let word = Word::of(place.dtype).unwrap_or(Word::F32).name();
@@ -57,7 +68,8 @@ pub fn arg_reduce(b: &mut Builder, work: &Work, max: bool, rows: &[usize], cols:
         shader.head.push_str(&format!("var<workgroup> winners: array<i32, {lanes}>;\n"));
         shader.line("values[lane] = best; winners[lane] = winner;");
         shader.line("workgroupBarrier();");
-        shader.line(format!("for (var half = {}u; half > 0u; half = half >> 1u) {{", width / 2));
+        let head = format!("var half = {}u; half > 0u; half = half >> 1u", width / 2);
+        shader.line(repeat(&head, width.ilog2() as usize));
         shader.line("    if (slot < half) {");
         shader.line("        let x = values[lane + half]; let j = winners[lane + half];");
         shader.line(format!("        if ({better}) {{ best = x; winner = j; }}"));
@@ -114,14 +126,15 @@ pub fn scatter_add(b: &mut Builder, work: &Work, [outer, axis, inner, count]: [u
     let out = shader.bind(&work.writes[0].0, true);
     let fail = work.failures.first().map(|f| shader.fail(*f)).unwrap_or_default();
     shader.line(format!("var sum = {base}[{}];", element(&work.reads[0], [&at[0], &at[1], &at[2]])));
-    shader.line(format!("for (var j = 0; j < {count}; j++) {{"));
+    shader.line(repeat(&format!("var j = 0; j < {count}; j++"), count));
     shader.line(format!("    let index = i32({idx}[{}]);", element(&work.reads[1], ["j"])));
     shader.line(format!("    if (index < 0 || index >= {axis}) {{ {fail} return; }}"));
     let from = element(&work.reads[2], [&at[0], "j", &at[2]]);
     let own = if part.start > 0 { format!("{} + {}", at[1], part.start) } else { at[1].clone() };
     shader.line(format!("    if (index == {own}) {{ sum = sum + {upd}[{from}]; }}"));
     shader.line("}");
-    shader.line(format!("{out}[{}] = sum;", element(&work.writes[0], [&at[0], &at[1], &at[2]])));
+    let to = element(&work.writes[0], [&at[0], &at[1], &at[2]]);
+    shader.line(format!("{out}[{to}] = {};", rounded(work.writes[0].0.dtype, "sum")));
     b.launch(shader, grid);
 }
 

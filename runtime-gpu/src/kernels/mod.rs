@@ -44,6 +44,21 @@ pub struct Work {
     pub origin: Vec<usize>,
     /// The part of what gathers and scatters look up that this piece has; the kernel has the whole.
     pub looked_up: Option<Range<usize>>,
+    /// The part of each window along its dims that this piece sums or compares; nothing stands for all.
+    pub taps: Vec<Range<usize>>,
+    /// What pieces of a maximum leave for each other.
+    pub leaves: Option<Leaves>,
+}
+
+/// The best elements of windows so far and their numbers, or -1, which pieces of windows go on from and leave.
+#[derive(Clone)]
+pub struct Leaves {
+    /// The memory of both, one of each for each element of the result.
+    pub best: [Place; 2],
+    /// Whether there was a piece before.
+    pub goes_on: bool,
+    /// Whether this is the last piece, which makes the results.
+    pub last: bool,
 }
 
 /// The views of a kernel's ports, where all of them are dense; reads come first.

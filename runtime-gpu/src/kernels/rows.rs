@@ -8,7 +8,7 @@ use super::nest::{Domain, Task};
 use crate::caps::{Class, GpuCaps};
 use crate::code::Builder;
 use crate::place::VECTOR;
-use crate::wgsl::{FoldCode, Grid, Leaf, Names, Shader, needed};
+use crate::wgsl::{FoldCode, Grid, Leaf, Names, Shader, needed, repeat};
 use crate::words::Word;
 
 /// Lanes that share a row where each goes along it in a loop, at most.
@@ -192,7 +192,8 @@ pub fn build(b: &mut Builder, domain: &Domain<'_>, task: &Task) -> Result<()> {
             insts.iter().for_each(|i| known[*i] = true);
         } else if !wanted.is_empty() {
             let (first, step) = (format!("slot * {vector}u"), width * vector);
-            shader.line(format!("for (var col = {first}; col < {cols}u; col += {step}u) {{"));
+            let head = format!("var col = {first}; col < {cols}u; col += {step}u");
+            shader.line(repeat(&head, cols.div_ceil(step)));
             let coordinates = coordinates(&mut shader, "c", "col", &domain.cols);
             compute(&mut shader, Unit { names: names.clone(), coordinates, inside: None })?;
             shader.line("}");
@@ -266,7 +267,8 @@ fn merge_lanes(shader: &mut Shader, code: FoldCode, i: usize, width: usize, shar
             format!("w{n}[{from} + j * {stride}u]")
         };
         let step = code.merge(&format!("f{i}"), &other);
-        shader.line(format!("for (var j = 1u; j < {count}u; j++) {{ {step} }}"));
+        let head = repeat(&format!("var j = 1u; j < {count}u; j++"), count - 1);
+        shader.line(format!("{head} {step} }}"));
     };
     // Some lanes merge the states of all, and every lane the results of those: few barriers, and no more work than a tree
     // has steps.

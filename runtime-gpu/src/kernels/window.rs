@@ -1,6 +1,10 @@
 //! Loops over the elements of a window, as text.
 
+use std::ops::Range;
+
 use graphc_ir::ops::Geometry;
+
+use crate::wgsl::repeat;
 
 /// The loops over a window's elements inside the image, given the window's coordinates. In the loops `t` with a number
 /// is the element's coordinate in the window, and `y` with a number that in the image.
@@ -16,15 +20,15 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Of the window at coordinates `at`.
-    pub fn of_window(g: &Geometry, at: &[String]) -> Taps {
+    /// Of the window at coordinates `at`: all of its elements, or these along each dim.
+    pub fn of_window(g: &Geometry, at: &[String], of: &[Range<usize>]) -> Taps {
         let mut taps = Taps { open: String::new(), close: String::new(), image: vec![], window: vec![] };
         for (d, at) in at.iter().enumerate() {
             let (w, n) = (&g.window, g.image[d]);
-            let (kernel, stride, dilation, lo) = (w.kernel[d], w.strides[d], w.dilations[d], w.pads_lo[d]);
+            let (stride, dilation, lo) = (w.strides[d], w.dilations[d], w.pads_lo[d]);
             taps.open.push_str(&format!(
-                "for (var t{d} = 0; t{d} < {kernel}; t{d}++) {{ let y{d} = {at} * {stride} + t{d} * {dilation} - {lo}; \
-                 if (y{d} < 0 || y{d} >= {n}) {{ continue; }}\n"
+                "{} let y{d} = {at} * {stride} + t{d} * {dilation} - {lo}; if (y{d} < 0 || y{d} >= {n}) {{ continue; }}\n",
+                along(d, w.kernel[d], of)
             ));
             taps.close.push('}');
             taps.image.push(format!("y{d}"));
@@ -35,15 +39,15 @@ impl Taps {
 
     /// Over the windows that an element of the image at coordinates `at` is in: `y` with a number is the window's
     /// coordinate.
-    pub fn of_element(g: &Geometry, at: &[String]) -> Taps {
+    pub fn of_element(g: &Geometry, at: &[String], of: &[Range<usize>]) -> Taps {
         let mut taps = Taps { open: String::new(), close: String::new(), image: vec![], window: vec![] };
         for (d, at) in at.iter().enumerate() {
             let (w, n) = (&g.window, g.positions[d]);
-            let (kernel, stride, dilation, lo) = (w.kernel[d], w.strides[d], w.dilations[d], w.pads_lo[d]);
+            let (stride, dilation, lo) = (w.strides[d], w.dilations[d], w.pads_lo[d]);
             taps.open.push_str(&format!(
-                "for (var t{d} = 0; t{d} < {kernel}; t{d}++) {{ let z{d} = {at} + {lo} - t{d} * {dilation}; \
-                 if (z{d} < 0 || z{d} % {stride} != 0) {{ continue; }} let y{d} = z{d} / {stride}; \
-                 if (y{d} >= {n}) {{ continue; }}\n"
+                "{} let z{d} = {at} + {lo} - t{d} * {dilation}; if (z{d} < 0 || z{d} % {stride} != 0) {{ continue; }} \
+                 let y{d} = z{d} / {stride}; if (y{d} >= {n}) {{ continue; }}\n",
+                along(d, w.kernel[d], of)
             ));
             taps.close.push('}');
             taps.image.push(format!("y{d}"));
@@ -62,6 +66,12 @@ impl Taps {
     }
 }
 
+/// The head of the loop over a window's elements along a dim: all of them, or a part.
+fn along(d: usize, kernel: usize, of: &[Range<usize>]) -> String {
+    let of = of.get(d).cloned().unwrap_or(0..kernel);
+    repeat(&format!("var t{d} = {}; t{d} < {}; t{d}++", of.start, of.end), of.len())
+}
+
 /// The number of elements that the mean over a window is of: a product of one factor a dim.
 pub fn divisor(g: &Geometry, at: &[String], count_pad: bool) -> String {
     let mut factors = Vec::new();
@@ -69,13 +79,11 @@ pub fn divisor(g: &Geometry, at: &[String], count_pad: bool) -> String {
         let (w, n) = (&g.window, g.image[d]);
         let (kernel, stride, dilation, lo) = (w.kernel[d], w.strides[d], w.dilations[d], w.pads_lo[d]);
         let (first, end) = if count_pad { (0, lo + n + w.pads_hi[d]) } else { (lo, lo + n) };
-        let terms: Vec<String> = (0..kernel)
-            .map(|t| {
-                let place = format!("({at} * {stride} + {})", t * dilation);
-                format!("select(0, 1, {place} >= {first} && {place} < {end})")
-            })
-            .collect();
-        factors.push(format!("({})", terms.join(" + ")));
+        // The elements of the window before a place.
+        let before = |place: usize| {
+            format!("min({kernel}, (max({place} - {at} * {stride}, 0) + {}) / {dilation})", dilation - 1)
+        };
+        factors.push(format!("({} - {})", before(end), before(first)));
     }
     if factors.is_empty() { "1".into() } else { factors.join(" * ") }
 }

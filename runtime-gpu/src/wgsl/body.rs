@@ -143,8 +143,11 @@ impl Printer<'_> {
                 let acc = self.acc.ok_or_else(|| Error::new("a nest has no accumulator"))?;
                 if self.names.width() == 1 { acc.to_owned() } else { format!("{acc}.{}", FIELDS[lane]) }
             }
+            InstOp::Const(value) if inst.dtype == DType::Bool => {
+                format!("gc_told({})", literal(*value, inst.dtype)?)
+            }
             InstOp::Const(value) => literal(*value, inst.dtype)?,
-            InstOp::Fn(f) => self.function(*f, inst, &args)?,
+            InstOp::Fn(f) => self.opaque(*f, inst, args)?,
             InstOp::Cast => cast(self.body.inst(inst.args[0]).dtype, inst.dtype, &args[0]),
             InstOp::Index(_) => {
                 let index = self.indices.get(&i).ok_or_else(|| Error::new("an index has no strides"))?;
@@ -199,6 +202,34 @@ impl Printer<'_> {
         Ok((0..lanes).map(one).collect::<Vec<_>>().join(" "))
     }
 
+    /// A function whose result drivers do not see through, and which no rule for one value twice applies to.
+    fn opaque(&self, f: ScalarFn, inst: &Inst, mut args: Vec<String>) -> Result<String> {
+        let float = |dtype: DType| Word::of(dtype) == Some(Word::F32);
+        let of_floats = inst.args.iter().any(|r| float(self.body.inst(*r).dtype));
+        if let [x, y] = inst.args[..]
+            && of_floats
+            && self.is_same(x, y)
+        {
+            args[0] = format!("gc_again({})", args[0]);
+        }
+        let text = self.function(f, inst, &args)?;
+        Ok(match f.def().class {
+            // It has one of its operands.
+            Class::Select => text,
+            Class::Compare if of_floats => format!("gc_told({text})"),
+            _ if float(inst.dtype) => format!("gc_hidden({text})"),
+            _ => text,
+        })
+    }
+
+    /// Whether two registers are one value, or read the same elements, which drivers may find out.
+    fn is_same(&self, x: Reg, y: Reg) -> bool {
+        match (&self.body.inst(x).op, &self.body.inst(y).op) {
+            (InstOp::Load(p), InstOp::Load(q)) => self.reads[*p] == self.reads[*q],
+            _ => x == y,
+        }
+    }
+
     fn function(&self, f: ScalarFn, inst: &Inst, args: &[String]) -> Result<String> {
         let def = f.def();
         let of = self.body.inst(inst.args[inst.args.len() - 1]).dtype;
@@ -236,6 +267,15 @@ pub fn wrapped(dtype: DType, x: &str) -> String {
     }
 }
 
+/// A sum as an element of a type: integers wrap, and halves are rounded.
+pub fn rounded(dtype: DType, x: &str) -> String {
+    match dtype {
+        DType::F16 => format!("gc_to_f16({x})"),
+        DType::Bf16 => format!("gc_to_bf16({x})"),
+        _ => wrapped(dtype, x),
+    }
+}
+
 /// A register as the word that is stored.
 fn stored(dtype: DType, x: &str) -> String {
     if dtype == DType::Bool { format!("select(0u, 1u, {x})") } else { x.to_owned() }
@@ -256,7 +296,7 @@ fn cast(from: DType, to: DType, x: &str) -> String {
             };
             format!("select({zero}, {one}, {x})")
         }
-        (_, DType::Bool) if float(from) => format!("gc_ne_f32({x}, 0.0f)"),
+        (_, DType::Bool) if float(from) => format!("gc_told(gc_ne_f32({x}, 0.0f))"),
         (_, DType::Bool) if Word::of(from) == Some(Word::I32) => format!("({x} != 0)"),
         (_, DType::Bool) => format!("({x} != 0u)"),
         (_, DType::F16) => format!("gc_to_f16(f32({x}))"),

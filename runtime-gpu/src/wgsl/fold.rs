@@ -45,7 +45,8 @@ impl FoldCode {
         match self.kind {
             // Count, mean and sum of squared deviations (Welford 1962).
             FoldKind::Var => vec![("n", Word::F32), ("m", Word::F32), ("q", Word::F32)],
-            FoldKind::Mean => vec![("n", Word::F32), ("s", Word::F32)],
+            // Count, the first value, and the sum of the differences from it: the mean of equal values is that value.
+            FoldKind::Mean => vec![("n", Word::F32), ("p", Word::F32), ("s", Word::F32)],
             _ => vec![("s", self.word())],
         }
     }
@@ -72,7 +73,7 @@ impl FoldCode {
         };
         Ok(match self.kind {
             FoldKind::Var => vec!["0.0f".into(); 3],
-            FoldKind::Mean => vec!["0.0f".into(); 2],
+            FoldKind::Mean => vec!["0.0f".into(); 3],
             FoldKind::Sum => vec![literal(Scalar::zero(self.dtype), self.dtype)?],
             FoldKind::Prod => vec![literal(Scalar::one(self.dtype), self.dtype)?],
             FoldKind::Max => vec![end(false)?],
@@ -88,9 +89,12 @@ impl FoldCode {
             FoldKind::Prod => format!("{p}s = {p}s * {x};"),
             FoldKind::Max => format!("{p}s = gc_max_{word}({p}s, {x});"),
             FoldKind::Min => format!("{p}s = gc_min_{word}({p}s, {x});"),
-            FoldKind::Mean => format!("{p}n += 1.0f; {p}s = {p}s + {x};"),
+            FoldKind::Mean => format!(
+                "{p}p = select({p}p, gc_pivot({x}), {p}n == 0.0f); {p}n += 1.0f; {p}s = {p}s + ({x} - gc_again({p}p));"
+            ),
             FoldKind::Var => format!(
-                "{p}n += 1.0f; {{ let d = {x} - {p}m; {p}m = {p}m + d / {p}n; {p}q = {p}q + d * ({x} - {p}m); }}"
+                "{p}n += 1.0f; {{ let d = {x} - gc_again({p}m); {p}m = gc_hidden({p}m + d / {p}n); \
+                 {p}q = {p}q + d * ({x} - {p}m); }}"
             ),
         }
     }
@@ -99,10 +103,18 @@ impl FoldCode {
     /// Chan, Golub and LeVeque 1979).
     pub fn merge(self, p: &str, other: &dyn Fn(&str) -> String) -> String {
         match self.kind {
-            FoldKind::Mean => format!("{p}n += {}; {p}s = {p}s + {};", other("n"), other("s")),
+            FoldKind::Mean => format!(
+                "{{ let k = {}; if (k > 0.0f) {{ {p}p = select({p}p, {other}, {p}n == 0.0f); {p}n += k; \
+                 {p}s = {p}s + ({} + k * ({other} - gc_again({p}p))); }} }}",
+                other("n"),
+                other("s"),
+                other = other("p"),
+            ),
+            // Into no values, the others' state goes as it is: their mean's square may be no number.
             FoldKind::Var => format!(
-                "{{ let k = {}; if (k > 0.0f) {{ let n = {p}n + k; let d = {} - {p}m; {p}q = {p}q + {} + d * d * ({p}n * k / n); \
-                 {p}m = {p}m + d * (k / n); {p}n = n; }} }}",
+                "{{ let k = {}; let om = {}; let oq = {}; if ({p}n == 0.0f) {{ {p}n = k; {p}m = om; {p}q = oq; }} else if (k > 0.0f) {{ \
+                 let n = {p}n + k; let d = om - gc_again({p}m); {p}q = {p}q + oq + d * (d * ({p}n * k / n)); \
+                 {p}m = gc_hidden({p}m + d * (k / n)); {p}n = n; }} }}",
                 other("n"),
                 other("m"),
                 other("q")
@@ -114,8 +126,9 @@ impl FoldCode {
     /// The result of the state with this prefix.
     pub fn result(self, p: &str) -> String {
         match self.kind {
-            FoldKind::Mean => format!("select({p}s / {p}n, gc_nan(), {p}n == 0.0f)"),
-            FoldKind::Var => format!("select({p}q / {p}n, gc_nan(), {p}n == 0.0f)"),
+            FoldKind::Mean => format!("gc_hidden(select({p}p + {p}s / {p}n, gc_nan(), {p}n == 0.0f))"),
+            FoldKind::Var => format!("gc_hidden(select({p}q / {p}n, gc_nan(), {p}n == 0.0f))"),
+            _ if self.word() == Word::F32 => format!("gc_hidden({p}s)"),
             _ => self.narrow(&format!("{p}s")),
         }
     }

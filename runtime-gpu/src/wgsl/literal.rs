@@ -30,10 +30,10 @@ pub fn literal(value: Scalar, dtype: DType) -> Result<String> {
     })
 }
 
-/// Numbers that no constant expression may have are made of their bits at run time.
+/// Numbers that no constant expression may have are made of their bits at run time, and zeros too, whose products and quotients
+/// drivers take for zeros whatever the other factor is.
 fn float(v: f32) -> String {
-    let plain = v.is_normal() || (v == 0.0 && v.is_sign_positive());
-    if plain { format!("{v:?}f") } else { format!("gc_bits(0x{:08x}u)", v.to_bits()) }
+    if v.is_normal() { format!("{v:?}f") } else { format!("gc_bits(0x{:08x}u)", v.to_bits()) }
 }
 
 #[cfg(test)]
@@ -47,6 +47,7 @@ mod tests {
         assert_eq!(f(-1e-10), "-1e-10f");
         assert_eq!(f(f64::INFINITY), "gc_bits(0x7f800000u)");
         assert_eq!(f(-0.0), "gc_bits(0x80000000u)");
+        assert_eq!(f(0.0), "gc_bits(0x00000000u)");
         assert_eq!(f(1e-40), "gc_bits(0x000116c2u)");
         assert_eq!(literal(Scalar::I(-7), DType::I64).unwrap(), "(-7)");
         assert!(literal(Scalar::I(1 << 31), DType::I64).is_err());

@@ -1,14 +1,25 @@
 //! Functions that WGSL lacks, or whose edge cases it leaves to drivers.
 //!
-//! Drivers may assume that there are no NaNs, so that NaN is found and made by its bits, and constants that no constant
-//! expression may hold are hidden behind a zero that is known at run time alone.
+//! Drivers may assume that there are no NaNs, and simplify with the rules of real numbers: `x * 0` is 0 to them, `x - x` too,
+//! and `(x + 1) - x` is 1. So NaN is found and made by its bits, and what drivers may not see through is hidden behind
+//! `gc_zero`, a zero that is known at run time alone: zeros and what no constant expression may hold, and each result of
+//! arithmetic and of comparison that is computed with further. What is left is done one operation at a time.
 
 /// A function: its name, and its text.
 type Definition = (&'static str, &'static str);
 
 /// Every function, those that others call first.
 const FUNCTIONS: &[Definition] = &[
-    ("gc_bits", "fn gc_bits(x: u32) -> f32 { return bitcast<f32>(x ^ env[0].x); }"),
+    ("gc_bits", "fn gc_bits(x: u32) -> f32 { return bitcast<f32>(x ^ gc_zero); }"),
+    ("gc_hidden", "fn gc_hidden(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ gc_zero); }"),
+    // The same value once more: what is computed of both is not what is computed of one value twice.
+    ("gc_again", "fn gc_again(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) + gc_zero); }"),
+    ("gc_told", "fn gc_told(x: bool) -> bool { return (select(0u, 1u, x) ^ gc_zero) != 0u; }"),
+    // What a mean is counted from: a value itself, unless its sum with others might overflow.
+    (
+        "gc_pivot",
+        "fn gc_pivot(x: f32) -> f32 { return select(gc_bits(0u), x, (bitcast<u32>(x) & 0x7fffffffu) < 0x6c800000u); }",
+    ),
     ("gc_is_nan", "fn gc_is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }"),
     ("gc_nan", "fn gc_nan() -> f32 { return gc_bits(0x7fc00000u); }"),
     ("gc_inf", "fn gc_inf() -> f32 { return gc_bits(0x7f800000u); }"),
@@ -22,19 +33,24 @@ const FUNCTIONS: &[Definition] = &[
     ("gc_div_i32", "fn gc_div_i32(a: i32, b: i32) -> i32 { if (b == 0) { return 0; } if (b == -1) { return -a; } return a / b; }"),
     ("gc_div_u32", "fn gc_div_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a / b; }"),
     (
+        // Long division of the significands, which are integers: eight bits of the quotient at a time, each step exact.
         "gc_rem_f32",
         "fn gc_rem_f32(a: f32, b: f32) -> f32 {
-    if (gc_is_nan(a) || gc_is_nan(b) || b == 0.0 || abs(a) > 3.4028234e38) { return gc_nan(); }
-    if (abs(b) > 3.4028234e38) { return a; }
-    // Long division: subtracts the divisor times powers of two, each exactly.
-    var rest = abs(a);
-    let d = abs(b);
-    for (var i = 0; i < 300 && rest >= d; i++) {
-        var part = d * exp2(floor(log2(rest / d)));
-        if (!(part <= rest)) { part = part * 0.5; }
-        rest = rest - part;
+    let x = bitcast<u32>(a) & 0x7fffffffu;
+    let y = bitcast<u32>(b) & 0x7fffffffu;
+    if (x >= 0x7f800000u || y > 0x7f800000u || y == 0u) { return gc_nan(); }
+    if (x < y) { return a; }
+    let unit = max(y >> 23u, 1u);
+    let divisor = select((y & 0x7fffffu) | 0x800000u, y, y < 0x800000u);
+    var rest = select((x & 0x7fffffu) | 0x800000u, x, x < 0x800000u) % divisor;
+    for (var left = max(x >> 23u, 1u) - unit; left > 0u; left -= min(left, 8u)) { /* turns 32 */
+        rest = (rest << min(left, 8u)) % divisor;
     }
-    return select(rest, -rest, (bitcast<u32>(a) >> 31u) == 1u);
+    let sign = bitcast<u32>(a) & 0x80000000u;
+    if (rest == 0u) { return gc_bits(sign); }
+    let shift = 23u - firstLeadingBit(rest);
+    let normal = ((unit - shift) << 23u) | ((rest << shift) & 0x7fffffu);
+    return bitcast<f32>(sign | select(rest << (unit - 1u), normal, unit > shift));
 }",
     ),
     ("gc_rem_i32", "fn gc_rem_i32(a: i32, b: i32) -> i32 { if (b == 0 || b == -1) { return 0; } return a % b; }"),
@@ -58,7 +74,7 @@ const FUNCTIONS: &[Definition] = &[
     ("gc_xor_bool", "fn gc_xor_bool(a: bool, b: bool) -> bool { return a != b; }"),
     ("gc_not_i32", "fn gc_not_i32(x: i32) -> i32 { return ~x; }"),
     ("gc_not_u32", "fn gc_not_u32(x: u32) -> u32 { return ~x; }"),
-    ("gc_not_bool", "fn gc_not_bool(x: bool) -> bool { return !x; }"),
+    ("gc_not_bool", "fn gc_not_bool(x: bool) -> bool { return gc_told(!x); }"),
     (
         "gc_shl_i32",
         "fn gc_shl_i32(a: i32, b: i32, bits: i32) -> i32 { if (b < 0 || b >= bits) { return 0; } return a << u32(b); }",

@@ -1,6 +1,7 @@
 //! A shader under construction: what it binds, its functions, and its text.
 
 use super::prelude::with_prelude;
+use super::turns::total;
 use crate::place::{Bound, Place, VECTOR};
 use crate::words::Word;
 
@@ -33,8 +34,10 @@ pub struct ShaderText {
     pub fails: bool,
     /// Whether it does nothing after a failure.
     pub commits: bool,
-    /// Whether it reads the hidden zero or the iterations of loops around it.
+    /// Whether it reads the iterations of loops around it.
     pub env: bool,
+    /// How often the loops of an invocation turn, at most.
+    pub turns: usize,
 }
 
 /// A memory as a shader sees it.
@@ -136,10 +139,12 @@ impl Shader {
                 "@group(0) @binding({number}) var<storage, {access}> b{i}: array<{element}>;\n"
             ));
         }
+        text.push_str("var<private> gc_zero: u32;\n");
         text.push_str(&self.head);
+        // No dispatch has more than one layer of workgroups, but no driver knows that.
         text.push_str(&format!(
             "@compute @workgroup_size({})\nfn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) \
-             lane: u32) {{\n",
+             lane: u32) {{\n    gc_zero = group.z;\n",
             self.lanes
         ));
         if self.commits && !self.fails {
@@ -155,7 +160,8 @@ impl Shader {
         if env {
             text.insert_str(0, "@group(0) @binding(0) var<uniform> env: array<vec4<u32>, 2>;\n");
         }
-        let text = ShaderText { text, written, fails: self.fails, commits, env };
+        let turns = total(&text);
+        let text = ShaderText { text, written, fails: self.fails, commits, env, turns };
         (text, self.bindings.into_iter().map(|b| b.bound).collect())
     }
 }

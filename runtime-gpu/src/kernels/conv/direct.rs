@@ -7,7 +7,7 @@ use super::of_group;
 use crate::code::Builder;
 use crate::kernels::window::Taps;
 use crate::kernels::{Epilogue, LANES, Work, coordinates, one_each};
-use crate::wgsl::Shader;
+use crate::wgsl::{Shader, repeat};
 
 /// Adds the launch.
 pub fn build(b: &mut Builder, work: &Work, conv: &Conv, epilogue: &Epilogue<'_>) -> Result<()> {
@@ -29,36 +29,36 @@ pub fn build(b: &mut Builder, work: &Work, conv: &Conv, epilogue: &Epilogue<'_>)
     shader.line("var sum = 0.0f;");
     match conv.role {
         ConvRole::Forward => {
-            let taps = Taps::of_window(g, &spatial);
+            let taps = Taps::of_window(g, &spatial, &work.taps);
             let x = element(0, image(&first, &taps.image, format!("({last} / {made} * {inputs} + c)")));
             let w = element(1, [&taps.window[..], &["c".into(), last.clone()]].concat());
             shader.line(&taps.open);
-            shader.line(format!(
-                "for (var c = 0; c < {inputs}; c++) {{ sum = fma({a}[{x}], {f}[{w}], sum); }}"
-            ));
+            let channels = repeat(&format!("var c = 0; c < {inputs}; c++"), inputs);
+            shader.line(format!("{channels} sum = fma({a}[{x}], {f}[{w}], sum); }}"));
             shader.line(&taps.close);
         }
         ConvRole::InputGrad => {
-            let taps = Taps::of_element(g, &spatial);
+            let taps = Taps::of_element(g, &spatial, &work.taps);
             let output = format!("({last} / {inputs} * {made} + o)");
             let y = element(0, image(&first, &taps.image, output.clone()));
             let w = element(1, [&taps.window[..], &[format!("({last} % {inputs})"), output]].concat());
             shader.line(&taps.open);
-            shader
-                .line(format!("for (var o = 0; o < {made}; o++) {{ sum = fma({a}[{y}], {f}[{w}], sum); }}"));
+            let filters = repeat(&format!("var o = 0; o < {made}; o++"), made);
+            shader.line(format!("{filters} sum = fma({a}[{y}], {f}[{w}], sum); }}"));
             shader.line(&taps.close);
         }
         ConvRole::FilterGrad => {
             // The result's dims are those of the filters: taps, channels of a group, outputs.
             let rank = g.image.len();
             let (window, channel) = (&at[..rank], &at[rank]);
-            shader.line(format!("for (var n = 0; n < {}; n++) {{", g.batch));
+            shader.line(repeat(&format!("var n = 0; n < {}; n++", g.batch), g.batch));
             let mut places = Vec::new();
             let mut pixels = Vec::new();
             for (d, tap) in window.iter().enumerate() {
                 let (w, size) = (&g.window, g.image[d]);
                 let (stride, dilation, lo) = (w.strides[d], w.dilations[d], w.pads_lo[d]);
-                shader.line(format!("for (var p{d} = 0; p{d} < {}; p{d}++) {{", g.positions[d]));
+                let count = g.positions[d];
+                shader.line(repeat(&format!("var p{d} = 0; p{d} < {count}; p{d}++"), count));
                 shader.line(format!("let y{d} = p{d} * {stride} + {tap} * {dilation} - {lo};"));
                 shader.line(format!("if (y{d} < 0 || y{d} >= {size}) {{ continue; }}"));
                 places.push(format!("p{d}"));

@@ -23,8 +23,9 @@ pub fn build(b: &mut Builder, work: &Work, conv: &Conv) -> Result<()> {
     }
     let epilogue = Epilogue { body: &conv.body, sizes: result };
     match tiles(conv, b.caps()) {
-        None => direct::build(b, work, conv, &epilogue),
-        Some(tiles) => implicit::build(b, work, conv, epilogue, &tiles),
+        Some(tiles) if work.taps.is_empty() => implicit::build(b, work, conv, epilogue, &tiles),
+        // Parts of windows, too, are summed by one invocation each.
+        _ => direct::build(b, work, conv, &epilogue),
     }
 }
 

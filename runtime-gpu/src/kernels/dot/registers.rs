@@ -6,7 +6,7 @@ use graphc_ir::program::Dot;
 use crate::code::Builder;
 use crate::kernels::tiles::Tiles;
 use crate::kernels::{Epilogue, Work, coordinates};
-use crate::wgsl::{Grid, Shader};
+use crate::wgsl::{Grid, Shader, repeat};
 
 /// Adds the launch.
 pub fn build(b: &mut Builder, work: &Work, dot: &Dot, epilogue: &Epilogue<'_>, tiles: &Tiles) -> Result<()> {
@@ -51,7 +51,7 @@ pub fn build(b: &mut Builder, work: &Work, dot: &Dot, epilogue: &Epilogue<'_>, t
             shader.line(format!("var c{i}_{j} = 0.0f;"));
         }
     }
-    shader.line(format!("for (var k = 0; k < {k}; k++) {{"));
+    shader.line(repeat(&format!("var k = 0; k < {k}; k++"), *k));
     for i in 0..rows {
         shader.line(format!("    let x{i}_ = {}[p{i} + k * {}];", arrays[0], steps[0]));
     }

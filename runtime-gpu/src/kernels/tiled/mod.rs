@@ -12,7 +12,7 @@ use super::{Epilogue, LANES, Work, one_each};
 use crate::caps::Class;
 use crate::code::Builder;
 use crate::place::{Place, VECTOR};
-use crate::wgsl::{Grid, Shader};
+use crate::wgsl::{Grid, Shader, repeat};
 
 use side::Copies;
 pub use side::Side;
@@ -110,6 +110,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         copies.iter().zip(bases).for_each(|(copies, base)| copies.put(shader, base));
     };
     let whole = [String::new(), String::new()];
+    let slabs = repeat(&format!("var k0 = first; k0 < end; k0 += {depth}"), share / depth);
     // Other drivers were not measured, and compiling takes its time.
     let written_out = b.caps().class == Class::Nvidia;
     if tiles.ahead {
@@ -120,7 +121,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         put(&mut shader, &whole);
         shader.line("}");
         shader.line("workgroupBarrier();");
-        shader.line(format!("for (var k0 = first; k0 < end; k0 += {depth}) {{"));
+        shader.line(&slabs);
         shader.line(format!("if (k0 + {depth} < end) {{ let next = k0 + {depth};"));
         read(&mut shader, "next");
         shader.line("}");
@@ -132,7 +133,7 @@ pub fn build(b: &mut Builder, sums: &Sums<'_>, tiles: &Tiles) -> Result<()> {
         shader.line("workgroupBarrier();");
         shader.line("}");
     } else {
-        shader.line(format!("for (var k0 = first; k0 < end; k0 += {depth}) {{"));
+        shader.line(&slabs);
         read(&mut shader, "k0");
         put(&mut shader, &whole);
         shader.line("workgroupBarrier();");
@@ -229,7 +230,8 @@ fn multiply(
         }
     };
     if !written_out || copies.iter().any(|c| c.k_first) {
-        shader.line(format!("for (var kk = 0; kk < {}; kk++) {{", depth / VECTOR));
+        let groups = depth / VECTOR;
+        shader.line(repeat(&format!("var kk = 0; kk < {groups}; kk++"), groups));
         for ((copies, base), (first, apart, each)) in copies.iter().zip(bases).zip(shares) {
             copies.load(shader, base, first, apart, each);
         }
@@ -248,7 +250,7 @@ fn multiply(
     };
     shader.line(match groups {
         1 => "{ let kk = 0;".to_owned(),
-        _ => format!("for (var kk = 0; kk < {groups}; kk++) {{"),
+        _ => repeat(&format!("var kk = 0; kk < {groups}; kk++"), groups),
     });
     load(shader, 0);
     for s in 0..steps {
@@ -274,7 +276,8 @@ fn add_parts(b: &mut Builder, sums: &Sums<'_>, parts: &Place, cuts: usize, vecto
         false => (shader.bind(parts, false), "0.0f", at),
     };
     shader.line(format!("var sum = {zero};"));
-    shader.line(format!("for (var cut = 0; cut < {cuts}; cut++) {{ sum = sum + {array}[{at}]; }}"));
+    let each = repeat(&format!("var cut = 0; cut < {cuts}; cut++"), cuts);
+    shader.line(format!("{each} sum = sum + {array}[{at}]; }}"));
     let units = n / width;
     shader.line(format!(
         "finish(sum, i / {}u, i32(i / {units}u % {m}u), i32(i % {units}u * {width}u));",
