@@ -2,9 +2,11 @@
 
 pub mod erf;
 mod functions;
+mod product;
 mod table;
 mod value;
 
 pub use functions::{Class, Derivative, Domain, ScalarDef};
+pub use product::Product;
 pub use table::ScalarFn;
 pub use value::Scalar;

@@ -270,7 +270,10 @@ impl<'g> Clusters<'g> {
         if fixed.map(|v| self.graph.value(self.behind(*v)).node).any(|n| linked.contains(&n)) {
             return Err("a kernel's operand or a random key would be made in its own step");
         }
-        analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
+        let domain = analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
+        if domain.sizes.contains(&0) && members.iter().any(checks) {
+            return Err("a check would be made over nothing");
+        }
         if self.ports(&members) > self.options.max_ports {
             return Err("the step would have too many operands");
         }
@@ -299,7 +302,10 @@ impl<'g> Clusters<'g> {
 
     /// Whether a member's result is used by anything but members.
     fn needed_outside(&self, v: ValueId, members: &BTreeSet<NodeId>) -> bool {
-        if self.is_result[v.index()] {
+        // A check that nothing depends on stores what it guards, because a step stores something.
+        let node = self.graph.def(v);
+        if self.is_result[v.index()] || (self.users[v.index()].is_empty() && matches!(node.op, Op::Check(_)))
+        {
             return true;
         }
         self.users[v.index()].iter().any(|u| {
