@@ -104,6 +104,7 @@ impl Builder {
         if matches!(op, Op::Input(_)) {
             self.graph.inputs.push(ValueId(first));
         }
+        self.graph.can_fail |= op.can_fail();
         self.graph.nodes.push(Node { op: op.clone(), ins: ins.clone(), first, count });
         self.graph.origins.push(self.current.clone());
         self.index.insert((op, ins), id);

@@ -118,6 +118,17 @@ impl DType {
         self.size() as u32 * 8
     }
 
+    /// The largest finite number of a float type, else of an integer type as near as f64 has it.
+    pub fn largest(self) -> f64 {
+        match self {
+            DType::F64 => f64::MAX,
+            DType::F32 => f64::from(f32::MAX),
+            DType::F16 => 65_504.0,
+            DType::Bf16 => f64::from(f32::from_bits(0x7f7f_0000)),
+            integer => integer.int_range().1 as f64,
+        }
+    }
+
     /// Smallest and largest value of an integer type.
     pub fn int_range(self) -> (i128, i128) {
         let bits = self.bits();

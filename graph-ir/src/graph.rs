@@ -75,6 +75,8 @@ pub struct Graph {
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) results: Vec<ValueId>,
     pub(crate) infer: Infer,
+    /// Whether some node can fail a run; see [`Op::can_fail`].
+    pub(crate) can_fail: bool,
 }
 
 impl PartialEq for Graph {
@@ -176,9 +178,20 @@ impl Graph {
         uses
     }
 
-    /// Which nodes a result depends on.
+    /// Whether a run can fail at a node of it, or of a body of it, for what the data are.
+    pub fn can_fail(&self) -> bool {
+        self.can_fail
+    }
+
+    /// Which nodes a run computes: those that can fail it, and what they or a result depend on.
     pub fn live_nodes(&self) -> Vec<bool> {
-        let mut live = vec![false; self.nodes.len()];
+        let mut live: Vec<bool> = self.nodes.iter().map(|n| self.can_fail && n.op.can_fail()).collect();
+        self.mark_live(&mut live);
+        live
+    }
+
+    /// Adds what results and the nodes marked already depend on.
+    fn mark_live(&self, live: &mut [bool]) {
         for r in &self.results {
             live[self.value(*r).node.index()] = true;
         }
@@ -189,19 +202,24 @@ impl Graph {
                 }
             }
         }
-        live
     }
 
     /// The one rewriting primitive: emits every live node anew, in order, through `f`, which gets
     /// the node with its operands in the new graph and returns its results there.
     ///
-    /// Dead nodes vanish, equal nodes merge, inputs stay. Requirements on dims are carried over.
-    pub fn rebuild<F>(&self, mut f: F) -> Result<Graph>
+    /// Nodes that no run computes vanish, equal nodes merge, inputs stay. Requirements on dims are carried over.
+    pub fn rebuild<F>(&self, f: F) -> Result<Graph>
+    where
+        F: FnMut(&mut Builder, NodeId, &Node, &[ValueId]) -> Result<Vec<ValueId>>,
+    {
+        self.rebuild_live(&self.live_nodes(), f)
+    }
+
+    fn rebuild_live<F>(&self, live: &[bool], mut f: F) -> Result<Graph>
     where
         F: FnMut(&mut Builder, NodeId, &Node, &[ValueId]) -> Result<Vec<ValueId>>,
     {
         let mut b = Builder::with_infer(self.infer.clone());
-        let live = self.live_nodes();
         let mut map: Vec<Option<ValueId>> = vec![None; self.values.len()];
         let mut ins = Vec::new();
         for (id, node) in self.nodes() {
@@ -221,9 +239,20 @@ impl Graph {
         b.finish(&results)
     }
 
-    /// The graph without dead nodes.
+    /// The graph without nodes that no run computes.
     pub fn pruned(&self) -> Result<Graph> {
         self.rebuild(|b, _, node, ins| b.op(node.op.clone(), ins))
+    }
+
+    /// The graph with nothing but what results depend on. What fails elsewhere fails no more: this is for copies of what
+    /// another graph computes and checks too.
+    ///
+    /// # Errors
+    /// None for a graph that verifies.
+    pub fn of_results(&self) -> Result<Graph> {
+        let mut live = vec![false; self.nodes.len()];
+        self.mark_live(&mut live);
+        self.rebuild_live(&live, |b, _, node, ins| b.op(node.op.clone(), ins))
     }
 
     /// Replaces every symbol by its number and checks all requirements.

@@ -249,6 +249,12 @@ fn kinks_and_ties_have_the_documented_derivative() {
         &[Tensor::from_slice(&[3, 3], &[2.0, 0.0, 0.0, 3.0, 5.0, 0.0, 4.0, 7.0, 6.0])],
     );
     assert_eq!(product, [[12.0, 35.0, 0.0, 8.0, 0.0, 0.0, 6.0, 0.0, 0.0]]);
+    // All factors together are out of range, the others of each are not.
+    let rows = Tensor::from_slice(&[2, 3], &[1e30f32, 1e20, 1e-15, 1e-30, -1e-20, 1e10]);
+    let product = slopes(Reduce { kind: ReduceKind::Prod, axes: vec![1] }, &[rows]).remove(0);
+    let want = [1e5, 1e15, f64::INFINITY, -1e-10, 1e-20, 0.0];
+    let near = |(g, w): (&f64, &f64)| g == w || (g - w).abs() <= 1e-6 * w.abs();
+    assert!(product.iter().zip(&want).all(near), "{product:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn copied(
     operands: &[ValueId],
 ) -> Result<Vec<Option<ValueId>>> {
     let present: Vec<ValueId> = values.iter().flatten().copied().collect();
-    let graph = apart.finish(&present)?.pruned()?;
+    let graph = apart.finish(&present)?.of_results()?;
     let mut copied = b.inline(&graph, operands)?.into_iter();
     Ok(values.iter().map(|v| v.and_then(|_| copied.next())).collect())
 }

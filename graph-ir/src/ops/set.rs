@@ -256,6 +256,24 @@ impl Op {
         })
     }
 
+    /// Whether what the operands hold can fail a run: a check that does not hold, an index or a label that is outside.
+    ///
+    /// That is an effect: such a node is computed whenever its graph is, whether or not a result depends on it.
+    pub fn can_fail(&self) -> bool {
+        match self {
+            Op::Check(_) | Op::Gather(_) | Op::ScatterAdd(_) | Op::Embedding(_) | Op::CrossEntropy(_) => true,
+            // A sequence's length is checked.
+            Op::Rnn(_) | Op::Lstm(_) | Op::Gru(_) => true,
+            Op::Call(op) => op.body.can_fail(),
+            Op::CustomGradient(op) => op.body.can_fail(),
+            Op::Scan(op) => op.body.can_fail(),
+            Op::While(op) => op.condition.can_fail() || op.body.can_fail(),
+            Op::Cond(op) => op.then.can_fail() || op.otherwise.can_fail(),
+            Op::Fused(op) => op.body.can_fail(),
+            _ => false,
+        }
+    }
+
     /// The list's entry of a name that is not a scalar function.
     pub fn find(name: &str) -> Option<&'static OpInfo> {
         Op::LIST.iter().find(|i| i.name == name && !Op::INTERNAL.contains(&i.name))

@@ -4,10 +4,12 @@ pub mod erf;
 mod functions;
 pub mod narrow;
 mod number;
+mod product;
 mod table;
 mod value;
 
 pub use functions::{Class, Derivative, Domain, ScalarDef};
 pub use number::Number;
+pub use product::Product;
 pub use table::ScalarFn;
 pub use value::Scalar;

@@ -149,7 +149,8 @@ scalar_fns! {
     /// e^x - 1 without cancellation near 0.
     Expm1 "expm1" 1 Float Reals, "e^x - 1", "gc_expm1({0})", 4.0,
         |a| a[0].exp_m1(), no_int,
-        |d| vec![Some(d.g * (d.y + d.y.one_like()))];
+        // e^x, not y + 1, which has lost its digits where x is far below 0.
+        |d| vec![Some(d.g * d.x[0].exp())];
     /// Natural logarithm.
     Log "log" 1 Float Positive, "ln(x)", "gc_log({0})", 2.0,
         |a| a[0].ln(), no_int,
@@ -173,11 +174,16 @@ scalar_fns! {
     /// Hyperbolic tangent.
     Tanh "tanh" 1 Float Reals, "tanh(x)", "gc_tanh({0})", 4.0,
         |a| a[0].tanh(), no_int,
-        |d| vec![Some(d.g * (d.y.one_like() - d.y * d.y))];
+        // 4 s(2x) s(-2x) with the logistic function s, not 1 - y^2, which has lost its digits where |x| is large.
+        |d| {
+            let twice = d.x[0] + d.x[0];
+            vec![Some(d.g * (twice.sigmoid() * d.g.literal(4.0)) * (-twice).sigmoid())]
+        };
     /// Logistic function.
     Sigmoid "sigmoid" 1 Float Reals, "1 / (1 + e^-x)", "gc_sigmoid({0})", 4.0,
         |a| 1.0 / (1.0 + (-a[0]).exp()), no_int,
-        |d| vec![Some(d.g * d.y * (d.y.one_like() - d.y))];
+        // Times the logistic function of -x, not 1 - y, which has lost its digits where x is large.
+        |d| vec![Some(d.g * d.y * (-d.x[0]).sigmoid())];
     /// max(x, 0), NaN for NaN; gradient 0 at 0.
     Relu "relu" 1 Arith Reals, "max(x, 0)", "gc_relu({0})", 0.0,
         |a| if a[0] <= 0.0 { 0.0 } else { a[0] }, |a, _| a[0].max(0),

@@ -318,7 +318,10 @@ impl<'g> Clusters<'g> {
         if sources.into_iter().any(|n| linked.binary_search(&n).is_ok()) {
             return Err("a kernel's operand or a random key would be made in its own step");
         }
-        analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
+        let domain = analyze(self.graph, &linked, anchor, &|v| self.stored(v, &members))?;
+        if domain.sizes.contains(&0) && members.iter().any(checks) {
+            return Err("a check would be made over nothing");
+        }
         if self.ports(&members, &linked) > self.options.max_ports {
             return Err("the step would have too many operands");
         }
@@ -352,7 +355,9 @@ impl<'g> Clusters<'g> {
     fn needed_outside(&self, v: ValueId, members: &BTreeSet<NodeId>) -> bool {
         let mut stack = vec![v];
         while let Some(v) = stack.pop() {
-            if self.is_result[v.index()] {
+            // A check that nothing depends on stores what it guards, because a step stores something.
+            let check = || matches!(self.graph.def(v).op, Op::Check(_));
+            if self.is_result[v.index()] || self.users[v.index()].is_empty() && check() {
                 return true;
             }
             for u in self.users[v.index()].iter().filter(|u| !members.contains(u)) {

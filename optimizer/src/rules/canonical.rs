@@ -2,7 +2,7 @@
 
 use graphc_ir::ops::{LogSoftmax, Op, ReduceKind, Softmax, StopGradient};
 use graphc_ir::scalar::ScalarFn::{
-    self, Add, Div, Exp, Expm1, Log, Log1p, Max, Neg, Recip, Relu, Sigmoid, Softplus, Sub,
+    self, Add, Div, Exp, Expm1, Log, Log1p, Max, Min, Neg, Recip, Relu, Sigmoid, Softplus, Sub,
 };
 
 use super::pattern::{broadcast, example, is, map_of, other_than, reduction, unary, with_number};
@@ -30,7 +30,7 @@ pub(super) static RULES: &[Rule] = &[
             }
         },
         examples: &[|| with_number(Max, 0.0, false), || with_number(Max, 0.0, true)],
-        counterexamples: &[|| with_number(Max, 1.0, false), || with_number(ScalarFn::Min, 0.0, false)],
+        counterexamples: &[|| with_number(Max, 1.0, false), || with_number(Min, 0.0, false)],
     },
     Rule {
         // Before log-of-exp-sum: the quotient is what a user means by softmax.
@@ -141,6 +141,11 @@ pub(super) static RULES: &[Rule] = &[
                 return Ok(Outcome::Rejected("it is shifted by its maximum already"));
             }
             let max = cx.b.reduce(ReduceKind::Max, x, &axes)?;
+            // An infinite maximum would leave NaN: it is clipped to the largest number.
+            let largest = cx.b.ty(max).dtype.largest();
+            let (most, least) = (cx.b.full_like(max, largest)?, cx.b.full_like(max, -largest)?);
+            let max = cx.b.map(Min, &[max, most])?;
+            let max = cx.b.map(Max, &[max, least])?;
             let max = cx.b.op1(StopGradient {}, &[max])?;
             let wide = cx.b.unreduce(max, x, &axes)?;
             let shifted = cx.b.map(Sub, &[x, wide])?;
@@ -481,6 +486,13 @@ fn is_shifted(b: &graphc_ir::Builder, x: graphc_ir::ValueId) -> bool {
     let Some(ins) = map_of(b, x, Sub) else { return false };
     let Some((inner, _)) = broadcast(b, ins[1]) else { return false };
     let node = b.graph().def(inner);
-    let inner = if matches!(node.op, Op::StopGradient(_)) { node.ins[0] } else { inner };
+    let mut inner = if matches!(node.op, Op::StopGradient(_)) { node.ins[0] } else { inner };
+    // Clipped, perhaps, to finite numbers.
+    while let Some(ins) = map_of(b, inner, Max).or_else(|| map_of(b, inner, Min)) {
+        if super::pattern::literal(b, ins[1]).is_none() {
+            break;
+        }
+        inner = ins[0];
+    }
     reduction(b, inner, ReduceKind::Max).is_some_and(|(of, _)| of == ins[0])
 }

@@ -138,13 +138,21 @@ struct Parts {
     results: Vec<bool>,
 }
 
-/// What leads to results that are used. A carry leads to itself if anything needed looks at it.
+/// What leads to results that are used, and to what can fail. A carry leads to itself if anything needed looks at it.
 fn parts(op: &Scan, used: &[bool]) -> Parts {
     let body = &*op.body;
     let first_carry = body.inputs().len() - op.carries - op.stacks;
     let mut results = used.to_vec();
+    if body.can_fail() && !results.contains(&true) {
+        // It runs for what it checks, and a loop gives something.
+        results.iter_mut().take(1).for_each(|first| *first = true);
+    }
     loop {
         let mut needed = vec![false; body.value_count()];
+        // What can fail an iteration fails the run, whoever uses what it makes.
+        for (_, node) in body.nodes().filter(|(_, node)| node.op.can_fail()) {
+            node.ins.iter().for_each(|v| needed[v.index()] = true);
+        }
         for (r, _) in body.results().iter().zip(&results).filter(|(_, kept)| **kept) {
             needed[r.index()] = true;
         }

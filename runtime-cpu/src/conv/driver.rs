@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use super::Problem;
+use super::border::without_padding;
 use super::kernels::Kernels;
 use super::microkernel::{SharedTap, Sums, Tap};
 use super::plan::{Plan, Taps, is_empty, plan};
 use super::reach::{self, Reach};
 use super::table::{ClassTaps, Made, RowTile, Tables};
+use crate::Geometry;
 use crate::KernelError;
 use crate::gemm::{self, BLOCK_ROWS, Element, Epilogue, RowBlocks, Sink, TileCtx, finish_block, gemm};
 use crate::isa::Isa;
@@ -27,6 +29,9 @@ struct Run<'a, T: Element> {
     row_blocks: RowBlocks,
     x: *const T,
     filters: *const T,
+    /// The convolution as it was asked for, and its first image of these.
+    problem: &'a Problem,
+    source: *const T,
     sink: &'a Sink<'a, T>,
     /// Scratch of the parts, one after the other.
     parts: *mut u8,
@@ -68,6 +73,7 @@ pub unsafe fn conv<T: Element>(
     for first in (0..problem.images).step_by(at_a_time) {
         let images = at_a_time.min(problem.images - first);
         let mut x = x.wrapping_add(first * problem.image_stride);
+        let source = x;
         if let Some(fold) = &plan.fold {
             let copy = shared.cast::<T>();
             // SAFETY: the caller's promise; the scratch has room for so many copied images.
@@ -84,6 +90,8 @@ pub unsafe fn conv<T: Element>(
             row_blocks: plan.row_blocks(problem.images),
             x,
             filters,
+            problem,
+            source,
             sink,
             parts: shared.wrapping_add(plan.shared),
         };
@@ -109,6 +117,8 @@ struct Block {
     rows: usize,
     made: Made,
     first_tap: usize,
+    /// A bit for each row that reads copied padding.
+    at_border: u32,
 }
 
 /// The columns of one panel of filters.
@@ -214,7 +224,7 @@ impl<T: Element> Run<'_, T> {
             let rows = BLOCK_ROWS.min(all_rows - row0);
             let table = &mut scratch.table[first_tap..];
             let made = scratch.tables.block(x, row0, rows, &mut scratch.class_taps, tiles, table);
-            *block = Block { row0, rows, made, first_tap };
+            *block = Block { row0, rows, made, first_tap, at_border: self.at_border(row0, rows) };
             first_tap += made.taps;
         }
         let columns = self.tile.columns;
@@ -295,6 +305,9 @@ impl<T: Element> Run<'_, T> {
             // SAFETY: the caller's promise; pointers of the table are to a row's channels or to zeros.
             unsafe {
                 self.kernels.sums[tile.rows - 1][vectors - 1][usize::from(shared.is_some())](&job);
+                if last && (shared.is_none() || block.at_border != 0) {
+                    self.leave_padding_out(block, tile, panel, sums);
+                }
                 if tile_by_tile {
                     self.finish(block, usize::from(tile.to[0]), tile.rows, panel, sums, thread);
                 }
@@ -303,6 +316,51 @@ impl<T: Element> Run<'_, T> {
         if last && !tile_by_tile {
             // SAFETY: the caller's promise, for all rows of the block.
             unsafe { self.finish(block, 0, block.rows, panel, sums, thread) };
+        }
+    }
+
+    /// Which rows of a block read zeros that were copied with the images, because their windows begin or end in the
+    /// padding of a row.
+    fn at_border(&self, row0: usize, rows: usize) -> u32 {
+        const { assert!(BLOCK_ROWS <= 32) };
+        if self.plan.fold.is_none() {
+            return 0;
+        }
+        let Geometry { input, output, kernel, stride, pad, .. } = self.problem.geometry;
+        // The columns whose windows lie inside.
+        let first = pad[2].div_ceil(stride[2]);
+        let last = (input[2] + pad[2]).checked_sub(kernel[2]).map_or(0, |space| space / stride[2] + 1);
+        let mut border = 0u32;
+        let (mut row, mut column) = (0, row0 % output[2]);
+        while row < rows {
+            let end = rows.min(row + output[2] - column);
+            for at in (row..end).take(first.saturating_sub(column)) {
+                border |= 1 << at;
+            }
+            let after = (row + last.max(column) - column).max(row);
+            (after..end).for_each(|at| border |= 1 << at);
+            (row, column) = (end, 0);
+        }
+        border
+    }
+
+    /// Makes sums again that zeros in the place of padding made NaN.
+    ///
+    /// # Safety
+    /// As for [`Run::part`]; the sums of the tile's rows are complete.
+    unsafe fn leave_padding_out(&self, block: &Block, tile: &RowTile, panel: &Panel<T>, sums: *mut T) {
+        let x = self.source.wrapping_add(panel.group * self.problem.cin);
+        let width = panel.cols.div_ceil(self.tile.lanes) * self.tile.lanes;
+        for &row in &tile.to[..tile.rows] {
+            let row = usize::from(row);
+            if tile.shared.is_some() && block.at_border >> row & 1 == 0 {
+                continue;
+            }
+            // SAFETY: a row of the sums; the images and the filters are the problem's, as the caller promises.
+            unsafe {
+                let sums = std::slice::from_raw_parts_mut(sums.add(row * self.tile.columns), panel.cols);
+                without_padding(self.problem, x, block.row0 + row, panel.filters, width, sums);
+            }
         }
     }
 

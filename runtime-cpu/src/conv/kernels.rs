@@ -25,6 +25,11 @@ pub trait HasKernels: Copy + Sized + 'static {
     const HALF: Self;
 
     fn conv_kernels(isa: Isa) -> &'static Kernels<Self>;
+
+    fn is_nan(self) -> bool;
+
+    /// `self * factor + term`, rounded once.
+    fn times_plus(self, factor: Self, term: Self) -> Self;
 }
 
 macro_rules! kernels {
@@ -93,6 +98,14 @@ macro_rules! has_kernels {
         impl HasKernels for $elem {
             const MINUS_ONE: $elem = -1.0;
             const HALF: $elem = 0.5;
+
+            fn is_nan(self) -> bool {
+                <$elem>::is_nan(self)
+            }
+
+            fn times_plus(self, factor: $elem, term: $elem) -> $elem {
+                self.mul_add(factor, term)
+            }
 
             fn conv_kernels(isa: Isa) -> &'static Kernels<$elem> {
                 match isa {

@@ -8,6 +8,7 @@
 //! *Invariant:* the order of every sum is a function of the shapes, the strides and the instruction set.
 //! Threads split outputs only, so their number never changes a bit of a result.
 
+mod border;
 mod driver;
 mod fold;
 mod kernels;
@@ -63,8 +64,8 @@ pub struct Problem {
 /// groups. A [`Epilogue::Tile`] function sees blocks of consecutive pixels, and product 0 of the batch.
 /// Small convolutions run on the calling thread alone. Nothing is allocated.
 ///
-/// A tap that falls into the padding multiplies zeros, or is left out where neighbouring pixels leave it
-/// out too. So a filter element that is infinite or NaN may make NaN of pixels at the border.
+/// A tap that falls into the padding is left out: a filter element that is infinite or NaN makes nothing of the pixels
+/// that have only padding there.
 ///
 /// # Errors
 /// When the scratch is too small, or an epilogue panicked.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::border::Rows;
 use super::kernels::Kernels;
 use super::microkernel::{Segment, Tile};
 use super::plan::{MAX_SEGMENTS, Plan, plan, product};
@@ -149,7 +150,9 @@ impl<T: Element> Run<'_, T> {
         let count = blocks.len().max(1);
         for index in 0..count {
             let block = if blocks.is_empty() { 0..0 } else { plan.pieces(blocks.start + index) };
-            let (first, last) = (index == 0, index + 1 == count && plan.splits == 1);
+            // Folded sums are looked at before they are finished.
+            let ends = plan.splits == 1 && plan.fold.is_none();
+            let (first, last) = (index == 0, index + 1 == count && ends);
             let mut x = self.x.wrapping_add(unit.group * cin);
             if let Some(fold) = plan.fold {
                 // SAFETY: the group's channels; the part's scratch has room for the copy.
@@ -169,15 +172,7 @@ impl<T: Element> Run<'_, T> {
                 }
                 for row in unit.channels.clone().step_by(BLOCK_ROWS) {
                     let rows = row..(row + BLOCK_ROWS).min(unit.channels.end);
-                    let (to, stride) = if plan.splits > 1 {
-                        let stride = plan.shared_stride::<T>();
-                        let matrix = unit.split * plan.problem.groups + unit.group;
-                        let at = (matrix * plan.problem.rows() + tap * plan.channels + row) * stride;
-                        (self.shared.wrapping_add(at + unit.col0), stride)
-                    } else {
-                        let at = (tap - unit.taps.start) * plan.chunk.1 + row - unit.channels.start;
-                        (own.wrapping_add(at * columns), columns)
-                    };
+                    let (to, stride) = self.place(unit, own, tap, row);
                     let partials = usize::from(!first);
                     let sums = Sums { partial: to, partials, partials_stride: 0, to, stride, last };
                     let (x_step, dy_step) = plan.steps(columns);
@@ -201,6 +196,54 @@ impl<T: Element> Run<'_, T> {
                             unit.col0,
                             unit.cols,
                         );
+                    }
+                }
+            }
+        }
+        if plan.fold.is_some() {
+            // SAFETY: the caller's promise; all blocks of the unit are summed.
+            unsafe { self.finish_folded(unit, own, blocks, part) };
+        }
+    }
+
+    /// Where the sums of a unit's tap are from a row on, and elements from one row to the next.
+    fn place(&self, unit: &Unit, own: *mut T, tap: usize, row: usize) -> (*mut T, usize) {
+        let plan = self.plan;
+        if plan.splits > 1 {
+            let stride = plan.shared_stride::<T>();
+            let matrix = unit.split * plan.problem.groups + unit.group;
+            let at = (matrix * plan.problem.rows() + tap * plan.channels + row) * stride;
+            return (self.shared.wrapping_add(at + unit.col0), stride);
+        }
+        let columns = self.kernels.columns;
+        let at = (tap - unit.taps.start) * plan.chunk.1 + row - unit.channels.start;
+        (own.wrapping_add(at * columns), columns)
+    }
+
+    /// Makes folded sums again that padding made NaN, and finishes them if they are all.
+    ///
+    /// # Safety
+    /// As for [`Run::part`]; the unit's sums over its blocks are complete.
+    unsafe fn finish_folded(&self, unit: &Unit, own: *mut T, blocks: Range<usize>, part: usize) {
+        let plan = self.plan;
+        let Problem { cin, cout, .. } = plan.problem;
+        let x = self.x.wrapping_add(unit.group * cin);
+        let dy = self.dy.wrapping_add(unit.group * cout + unit.col0);
+        for tap in unit.taps.clone() {
+            for row in unit.channels.clone().step_by(BLOCK_ROWS) {
+                let rows = row..(row + BLOCK_ROWS).min(unit.channels.end);
+                let (to, stride) = self.place(unit, own, tap, row);
+                let row0 = tap * plan.channels + row;
+                let finished = row0..row0 + rows.len();
+                // SAFETY: rows and columns of the unit's own sums; the caller's promise for the operands.
+                unsafe {
+                    let of = Rows { tap, rows, blocks: blocks.clone() };
+                    plan.leave_padding_out(&of, x, dy, (to, stride, unit.cols));
+                    if plan.splits == 1 {
+                        let sums =
+                            Sums { partial: to, partials: 1, partials_stride: 0, to, stride, last: true };
+                        let place = (unit.group, part);
+                        self.finish(no_pixels(), &sums, place, finished, unit.col0, unit.cols);
                     }
                 }
             }

@@ -8,6 +8,7 @@
 //! *Invariant:* the order of every sum is a function of the shapes, the strides and the instruction set.
 //! Threads split outputs only, so their number never changes a bit of a result.
 
+mod border;
 mod driver;
 mod kernels;
 mod microkernel;
@@ -79,9 +80,8 @@ impl Problem {
 /// Computes the gradient of a convolution in its filters.
 ///
 /// Element (`tap * cin + c`, `o`) of group g's matrix is the sum, over images n and output pixels p, of
-/// `x[n, p * stride - pad + tap * dilation, g * cin + c] * dy[n, p, g * cout + o]`, where positions outside
-/// of the input count as zero; they are left out, or (with few input channels) multiplied as zeros, so
-/// that an infinite or NaN `dy` may or may not reach the taps that meet padding there.
+/// `x[n, p * stride - pad + tap * dilation, g * cin + c] * dy[n, p, g * cout + o]` whose position is inside of the
+/// input: an infinite or NaN `dy` makes nothing of the taps that meet padding there.
 /// The epilogue takes the groups as its batch. Small problems run on the calling thread alone. Nothing is
 /// allocated.
 ///

@@ -7,11 +7,11 @@ use super::microkernel::Segment;
 use super::plan::{Fold, MAX_SEGMENTS, Plan};
 
 /// A piece of an output row.
-struct Piece {
-    image: usize,
-    depth: usize,
-    height: usize,
-    columns: Range<usize>,
+pub(super) struct Piece {
+    pub image: usize,
+    pub depth: usize,
+    pub height: usize,
+    pub columns: Range<usize>,
 }
 
 impl Plan {
@@ -23,7 +23,7 @@ impl Plan {
         start + first..start + (first + self.block).min(self.run)
     }
 
-    fn piece(&self, index: usize) -> Piece {
+    pub(super) fn piece(&self, index: usize) -> Piece {
         let [depth, height, width] = self.problem.geometry.output;
         let (row, rest) = (index % height, index / height);
         let (piece, rest) = (rest % self.pieces, rest / self.pieces);
@@ -90,7 +90,7 @@ impl Plan {
         count
     }
 
-    fn dy_offset(&self, piece: &Piece) -> usize {
+    pub(super) fn dy_offset(&self, piece: &Piece) -> usize {
         let dy = &self.problem.dy;
         let plane = piece.image * dy.image_stride + piece.depth * dy.strides[0];
         plane + piece.height * dy.strides[1] + piece.columns.start * dy.strides[2]
@@ -197,7 +197,7 @@ unsafe fn copy_pixels<T: Copy>(from: *const T, stride: usize, pixels: usize, cha
 }
 
 /// The input position that an output and a tap meet, unless it is padding.
-fn inside(geometry: &Geometry, dim: usize, output: usize, tap: usize) -> Option<usize> {
+pub(super) fn inside(geometry: &Geometry, dim: usize, output: usize, tap: usize) -> Option<usize> {
     let position = output * geometry.stride[dim] + tap * geometry.dilation[dim];
     position.checked_sub(geometry.pad[dim]).filter(|&position| position < geometry.input[dim])
 }

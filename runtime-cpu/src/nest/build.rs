@@ -1,21 +1,22 @@
 //! From a body to a sweep's operations.
 
+mod folds;
+
 use std::collections::BTreeMap;
 
 use graphc_ir::dtype::DType;
 use graphc_ir::error::{Error, Result};
-use graphc_ir::program::{FoldAxis, FoldKind, Inst, InstOp, Level, Reg};
-use graphc_ir::scalar::{Scalar, ScalarFn};
+use graphc_ir::program::{FoldAxis, Inst, InstOp, Level, Reg};
+use graphc_ir::scalar::Scalar;
 
 use super::access::{Access, MAX_DIMS, Progression};
 use super::levels::Analysis;
-use super::op::{Along, Op, RowStep, ValueId};
+use super::op::{Op, RowStep, ValueId};
 use super::slots::assign;
 use super::source::Source;
-use super::sweep::{DownFold, Initial, Sweep, Tiling};
+use super::sweep::{Initial, Sweep, Tiling};
 use crate::isa::Isa;
 use crate::threshold::thresholds;
-use crate::tile::fold::{along, down, identity, merge, state_arrays};
 use crate::tile::map::{MapFn, map, pair};
 use crate::tile::movement::{movement, scalar_bytes};
 use crate::tile::{cast::cast, random::random_bits};
@@ -75,6 +76,7 @@ pub fn build(isa: Isa, source: &Source, tiling: Tiling, conflict: Conflict) -> R
         sizes: Vec::new(),
         values: vec![None; source.body.insts.len()],
         row_values: BTreeMap::new(),
+        row_states: BTreeMap::new(),
         spreads: BTreeMap::new(),
         pass_spreads: BTreeMap::new(),
         stored: vec![false; source.body.stores.len()],
@@ -96,6 +98,8 @@ struct Builder<'a> {
     values: Vec<Option<ValueId>>,
     /// Results of folds along rows, which later passes use.
     row_values: BTreeMap<usize, ValueId>,
+    /// States of variances along rows, which begin with the means.
+    row_states: BTreeMap<usize, ValueId>,
     spreads: BTreeMap<(ValueId, Level), ValueId>,
     pass_spreads: BTreeMap<(ValueId, Level), ValueId>,
     /// Write ports that the result was written to directly.
@@ -116,9 +120,19 @@ impl Builder<'_> {
             });
             self.row_values.iter().for_each(|(inst, value)| self.values[*inst] = Some(*value));
             self.pass_spreads.clear();
-            for (i, needed) in needed.into_iter().enumerate() {
-                if needed && self.values[i].is_none() && self.analysis.fused[i].is_none() {
-                    self.inst(i, last)?;
+            for i in 0..needed.len() {
+                if !needed[i] || self.values[i].is_some() || self.analysis.fused[i].is_some() {
+                    continue;
+                }
+                match self.variance_of(i, &needed) {
+                    // The states of a variance begin with the means.
+                    Some(variance) => {
+                        if self.values[variance].is_none() {
+                            self.inst(variance, last)?;
+                        }
+                        self.share(i, variance);
+                    }
+                    None => self.inst(i, last)?,
                 }
             }
             if last {
@@ -385,58 +399,6 @@ impl Builder<'_> {
         Ok((if lower { self.spread((value, from), level, dtype) } else { value }, dtype))
     }
 
-    fn fold_along(&mut self, i: usize, kind: FoldKind) -> Result<()> {
-        let inst = &self.source.body.insts[i];
-        let (tile, dtype) = self.at_level(inst.args[0], Level::Elem)?;
-        let (Some(kernel), Some(merge)) = (along(self.isa, kind, dtype), merge(self.isa, kind, dtype)) else {
-            return Err(no_fold(kind, dtype));
-        };
-        let (size, arrays) = (dtype.size(), state_arrays(kind));
-        let state = self.value(Level::Row, size * arrays);
-        let partial =
-            if self.sweep.tiling.column_tiles() > 1 { self.value(Level::Row, size * arrays) } else { state };
-        let identity = self.constant(identity(kind, dtype), dtype);
-        let movement = movement(dtype);
-        self.sweep.folds_rows = true;
-        self.pass.push(Op::Along(Along { kernel, merge, state, partial, tile, identity, arrays, movement }));
-        let value = match self.divisor(kind, dtype, self.sweep.tiling.columns) {
-            Some((kernel, count)) => {
-                let value = self.value(Level::Row, size);
-                self.pass.push(Op::Divide { kernel, value, state, arrays, size, count });
-                value
-            }
-            None => state,
-        };
-        self.values[i] = Some(value);
-        self.row_values.insert(i, value);
-        Ok(())
-    }
-
-    /// What turns the state of a mean or a variance into the result.
-    fn divisor(&mut self, kind: FoldKind, dtype: DType, count: usize) -> Option<(MapFn, ValueId)> {
-        if !matches!(kind, FoldKind::Mean | FoldKind::Var) {
-            return None;
-        }
-        let kernel = map(self.isa, ScalarFn::Div, dtype)?;
-        Some((kernel, self.constant(Scalar::F(count as f64), dtype)))
-    }
-
-    fn fold_down(&mut self, i: usize, kind: FoldKind) -> Result<()> {
-        let arg = self.source.body.insts[i].args[0];
-        let level = match self.level(arg.index()) {
-            Level::Elem | Level::Col => Level::Elem,
-            Level::Row | Level::Scalar => Level::Row,
-        };
-        let (tile, dtype) = self.at_level(arg, level)?;
-        let kernel = down(self.isa, kind, dtype).ok_or_else(|| no_fold(kind, dtype))?;
-        let fold =
-            DownFold { kind, dtype, level: level.without_rows(), offset: self.sweep.state_bytes, inst: i };
-        self.sweep.state_bytes += fold.state_bytes(self.sweep.tiling.columns).next_multiple_of(64);
-        self.pass.push(Op::Down { kernel, tile, fold: self.sweep.downs.len() });
-        self.sweep.downs.push(fold);
-        Ok(())
-    }
-
     fn checks(&mut self) -> Result<()> {
         let Tiling { rows, columns, .. } = self.sweep.tiling;
         for (check, condition) in self.source.body.checks.iter().enumerate() {
@@ -503,11 +465,6 @@ impl Builder<'_> {
             })
         })
     }
-}
-
-fn no_fold(kind: FoldKind, dtype: DType) -> Error {
-    Error::new(format!("the CPU has no {kind:?} reduction of {dtype}"))
-        .help("insert a cast to a type that the reduction takes")
 }
 
 enum Operation {

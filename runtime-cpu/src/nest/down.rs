@@ -2,8 +2,7 @@
 //! follows the folds is computed from them.
 
 use graphc_ir::error::Result;
-use graphc_ir::program::FoldKind;
-use graphc_ir::scalar::{Scalar, ScalarFn};
+use graphc_ir::scalar::Scalar;
 
 use super::run::{Failures, Memory, Part};
 use super::source::{PortSpec, Source};
@@ -13,8 +12,7 @@ use super::{Base, Conflict, Scratch, build, fork, region, tiling};
 use crate::isa::Isa;
 use crate::memory::ALIGNMENT;
 use crate::pool::{Pool, PoolError, share};
-use crate::tile::fold::{MergeArgs, MergeFn, merge};
-use crate::tile::map::{MapArgs, MapFn, map};
+use crate::tile::fold::{Finish, MergeArgs, MergeFn, finish, merge};
 use crate::tile::movement::scalar_bytes;
 
 /// The folds down the columns of a sweep and what follows them.
@@ -23,8 +21,8 @@ pub struct Down {
     merges: Vec<MergeFn>,
     /// Where the result of each fold goes, in scratch.
     results: Vec<usize>,
-    /// What makes results from the states of means and variances: `state / rows`.
-    divisions: Vec<Option<MapFn>>,
+    /// What makes results of states.
+    finishes: Vec<Option<Finish>>,
     counts: Vec<[u8; 8]>,
     post: Sweep,
     post_parts: usize,
@@ -62,15 +60,11 @@ impl Down {
         post.checks = half.checks;
         let work = post.weight.saturating_mul(post.tiling.columns);
         let post_parts = if work < grain { 1 } else { threads.min(post.units()) };
-        let division = |kind, dtype| match kind {
-            FoldKind::Mean | FoldKind::Var => map(isa, ScalarFn::Div, dtype),
-            _ => None,
-        };
         let rows = Scalar::F(sweep.tiling.rows as f64);
         let down = Down {
             merges: sweep.downs.iter().filter_map(|f| merge(isa, f.kind, f.dtype)).collect(),
             results,
-            divisions: sweep.downs.iter().map(|f| division(f.kind, f.dtype)).collect(),
+            finishes: sweep.downs.iter().map(|f| finish(isa, f.kind, f.dtype)).collect(),
             counts: sweep.downs.iter().map(|f| scalar_bytes(rows, f.dtype)).collect(),
             post,
             post_parts,
@@ -109,7 +103,8 @@ impl Down {
                 let (offset, len) = fold.states(column, columns);
                 let state = scratch.at(states + offset);
                 let mut merged = rows(0, along);
-                for chunk in 1..chunks {
+                // States that a fold before this one has are merged already.
+                for chunk in 1..if fold.shared { 1 } else { chunks } {
                     let other = scratch.at(states + chunk * sweep.state_bytes + offset).cast_const();
                     let counts = [merged, rows(chunk, along)];
                     // SAFETY: both have `len` states there, of as many rows as counted.
@@ -119,15 +114,14 @@ impl Down {
                 let size = fold.dtype.size();
                 let first = if len == columns { column } else { 0 };
                 let dst = scratch.at(self.results[index] + first * size);
-                let a = state.wrapping_add((fold.arrays() - 1) * len * size).cast_const();
-                // SAFETY: the last array of the states and the results have `len` elements.
+                // SAFETY: the states have so many arrays of `len` elements, and so many results lie there.
                 unsafe {
-                    match self.divisions[index] {
-                        Some(kernel) => {
-                            let operands = [a, self.counts[index].as_ptr(), std::ptr::null()];
-                            kernel(&MapArgs { dst, operands, splat: [false, true, false], len });
+                    match self.finishes[index] {
+                        Some(finish) => {
+                            let count = self.counts[index].as_ptr();
+                            finish.run(dst, state.cast_const(), (fold.arrays(), len, size), count);
                         }
-                        None => std::ptr::copy_nonoverlapping(a, dst, len * size),
+                        None => std::ptr::copy_nonoverlapping(state.cast_const(), dst, len * size),
                     }
                 }
             }

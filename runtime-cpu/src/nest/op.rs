@@ -2,7 +2,7 @@
 
 use graphc_ir::program::Level;
 
-use crate::tile::fold::{FoldFn, MergeFn};
+use crate::tile::fold::{Finish, FoldFn, MergeFn};
 use crate::tile::map::MapFn;
 use crate::tile::movement::Movement;
 
@@ -41,8 +41,8 @@ pub enum Op {
     Spread { value: ValueId, source: ValueId, from: Level, to: Level, size: usize, movement: Movement },
     /// Folds each row into its state.
     Along(Along),
-    /// `value = state / count`, when the whole row has been folded; from the state's last array.
-    Divide { kernel: MapFn, value: ValueId, state: ValueId, arrays: usize, size: usize, count: ValueId },
+    /// `value` is made of the state's arrays and the number of elements, when the whole row has been folded.
+    Finish { finish: Finish, value: ValueId, state: ValueId, arrays: usize, size: usize, count: ValueId },
     /// Folds the columns into the chunk's states.
     Down { kernel: FoldFn, tile: ValueId, fold: usize },
     /// Copies to a port.
@@ -83,7 +83,7 @@ impl Op {
             Op::Along(Along { state, partial, tile, identity, .. }) => {
                 [state, partial, tile, identity].into_iter().for_each(f);
             }
-            Op::Divide { value, state, count, .. } => [value, state, count].into_iter().for_each(f),
+            Op::Finish { value, state, count, .. } => [value, state, count].into_iter().for_each(f),
             Op::Down { tile, .. } => f(tile),
         }
     }

@@ -330,13 +330,11 @@ impl<'a> Part<'a> {
                 }
             }
             Op::Along(ref along) => self.along(along, tile),
-            Op::Divide { kernel, value, state, arrays, size, count } => {
+            Op::Finish { finish, value, state, arrays, size, count } => {
                 if tile.column + tile.columns == self.sweep.tiling.columns {
-                    let states = self.get(state).wrapping_add((arrays - 1) * tile.rows * size).cast_const();
-                    let operands = [states, self.get(count).cast_const(), ptr::null()];
-                    let splat = [false, true, false];
-                    // SAFETY: the last array of the states has an element for each row.
-                    unsafe { kernel(&MapArgs { dst: self.get(value), operands, splat, len: tile.rows }) };
+                    let (state, count) = (self.get(state).cast_const(), self.get(count).cast_const());
+                    // SAFETY: each array of the states has an element for each row.
+                    unsafe { finish.run(self.get(value), state, (arrays, tile.rows, size), count) };
                 }
             }
             Op::Down { kernel, tile: source, fold } => {

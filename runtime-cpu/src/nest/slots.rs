@@ -67,7 +67,7 @@ fn lives(sweep: &Sweep) -> BTreeMap<ValueId, Life> {
             if let Op::Along(Along { state, partial, .. }) = op {
                 lasting.extend([*state, *partial]);
             }
-            if let Op::Divide { value, .. } = op {
+            if let Op::Finish { value, .. } = op {
                 lasting.push(*value);
             }
             op.visit(|value| {

@@ -97,6 +97,8 @@ pub struct DownFold {
     pub offset: usize,
     /// Instruction of the body that it is.
     pub inst: usize,
+    /// Whether it is a mean whose states are the first arrays of those of a variance, which comes before it.
+    pub shared: bool,
 }
 
 /// Straight-line code over the tiles of a domain.
@@ -149,7 +151,11 @@ impl Sweep {
 impl DownFold {
     /// Arrays that its state has.
     pub fn arrays(&self) -> usize {
-        state_arrays(self.kind)
+        if self.shared {
+            state_arrays(FoldKind::Var, self.dtype)
+        } else {
+            state_arrays(self.kind, self.dtype)
+        }
     }
 
     /// What the states of no rows hold.

@@ -1,23 +1,27 @@
 //! Folds over tiles. The order of every sum is a function of the tile's shape alone.
 //!
-//! A fold's *state* is what partial results are kept and merged in: one value for sums, products and
-//! extrema; the sum for a mean; two arrays, means and sums of squared deviations, for a variance.
+//! A fold's *state* is what partial results are kept and merged in: one value for sums, extrema and means, and for
+//! products of integers; two arrays for a variance, means and sums of squared deviations, and for a product of floats,
+//! mantissas and exponents. See [`super::moments`] and [`super::product`].
 
 use std::marker::PhantomData;
 
 use graphc_ir::dtype::DType;
 use graphc_ir::program::FoldKind;
-use graphc_ir::scalar::Scalar;
+use graphc_ir::scalar::{Scalar, ScalarFn};
 
 use super::kernel::{Kernel, TileFn, Tuned, with_ordered, with_real};
-use super::number::{Number, Real};
+use super::map::{MapArgs, MapFn, map};
+use super::moments::{MergeMoments, MomentsAlong, MomentsDown};
+use super::number::Number;
+use super::product::{MergeProducts, ProductAlong, ProductDown, Scaled};
 use crate::isa::Isa;
 use crate::threshold::thresholds;
 
 /// A tile of `rows` by `columns` elements (neither 0), row after row, and a state.
 ///
-/// [`along`] writes the states of the rows, [`down`] merges into the states of the columns. States of a
-/// variance are an array of means and, directly after it, one of sums of squares.
+/// [`along`] writes the states of the rows, [`down`] merges into the states of the columns. Where a state has two arrays
+/// the second lies directly after the first.
 #[derive(Clone, Copy, Debug)]
 pub struct FoldArgs {
     pub state: *mut u8,
@@ -45,7 +49,7 @@ pub struct MergeArgs {
 pub type MergeFn = TileFn<MergeArgs>;
 
 /// An associative operation on values of a type of its own.
-trait Operation<T> {
+pub(super) trait Operation<T> {
     type Value: Copy;
     const IDENTITY: Self::Value;
     fn of(x: T) -> Self::Value;
@@ -53,8 +57,8 @@ trait Operation<T> {
     fn result(value: Self::Value) -> T;
 }
 
-struct Sum;
-struct Product;
+pub(super) struct Sum;
+pub(super) struct Product;
 /// Extrema of ranks: integers have one instruction for them, and a NaN stays what it is.
 struct Largest;
 struct Smallest;
@@ -86,9 +90,9 @@ operation!(Smallest, T::Rank, T::HIGHEST, |x| x.rank(false), |a, b| a.min(b), |v
 
 thresholds! {
     /// Columns that are folded at a time, so that their states stay in registers.
-    const STRIP: usize = 64, of Nest [Columns];
+    pub(super) const STRIP: usize = 64, of Nest [Columns];
     /// Accumulators of a short row.
-    const SHORT: usize = 8, of Nest [Columns];
+    pub(super) const SHORT: usize = 8, of Nest [Columns];
 }
 
 /// Folds `f` of the elements of a row: `LANES` accumulators take elements in turn, a tree joins them.
@@ -116,7 +120,7 @@ fn fold_lanes<T: Number, O: Operation<T>, const LANES: usize>(row: &[T], f: impl
 }
 
 #[inline(always)]
-fn fold_row<T: Number, O: Operation<T>>(row: &[T], f: impl Fn(T) -> T) -> T {
+pub(super) fn fold_row<T: Number, O: Operation<T>>(row: &[T], f: impl Fn(T) -> T) -> T {
     if row.len() < STRIP { fold_lanes::<T, O, SHORT>(row, f) } else { fold_lanes::<T, O, STRIP>(row, f) }
 }
 
@@ -126,7 +130,7 @@ impl FoldArgs {
     /// # Safety
     /// The tile has that many elements of the type.
     #[inline(always)]
-    unsafe fn elements<'a, T>(&self) -> &'a [T] {
+    pub(super) unsafe fn elements<'a, T>(&self) -> &'a [T] {
         // SAFETY: the caller's promise; tiles are aligned to their elements.
         unsafe { std::slice::from_raw_parts(self.tile.cast(), self.rows * self.columns) }
     }
@@ -136,7 +140,7 @@ impl FoldArgs {
     /// # Safety
     /// The state has that many elements of the type, which nobody else uses.
     #[inline(always)]
-    unsafe fn states<'a, T>(&self, len: usize) -> &'a mut [T] {
+    pub(super) unsafe fn states<'a, T>(&self, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.state.cast(), len) }
     }
@@ -157,34 +161,10 @@ impl<T: Number, O: Operation<T>> Kernel for Along<T, O> {
     }
 }
 
-/// Two passes over each row.
-struct MomentsAlong<T>(PhantomData<T>);
-
-impl<T: Real> Kernel for MomentsAlong<T> {
-    type Args = FoldArgs;
-
-    #[inline(always)]
-    unsafe fn run<const FMA: bool>(args: &FoldArgs) {
-        // SAFETY: the arguments' promise: two arrays of states.
-        let (tile, states) = unsafe { (args.elements::<T>(), args.states::<T>(2 * args.rows)) };
-        let (means, squares) = states.split_at_mut(args.rows);
-        for ((row, mean), squares) in tile.chunks_exact(args.columns).zip(means).zip(squares) {
-            [*mean, *squares] = moments(row);
-        }
-    }
-}
-
-/// Mean and sum of squared deviations of some elements.
-#[inline(always)]
-fn moments<T: Real>(row: &[T]) -> [T; 2] {
-    let mean = fold_row::<T, Sum>(row, |x| x).div(T::from_count(row.len()));
-    [mean, fold_row::<T, Sum>(row, |x| x.sub(mean).mul(x.sub(mean)))]
-}
-
 /// Joins `rows` rows of `width <= STRIP` elements each, `pitch` apart, element by element. The elements
 /// end with the last row.
 #[inline(always)]
-fn join_rows<T: Number, O: Operation<T>>(
+pub(super) fn join_rows<T: Number, O: Operation<T>>(
     elements: &[T],
     rows: usize,
     width: usize,
@@ -209,29 +189,6 @@ fn join_rows<T: Number, O: Operation<T>>(
         }
     }
     strip
-}
-
-/// Sums narrow rows, `columns <= STRIP / 2` wide, of `f` of the elements: several rows side by side fill a strip. The
-/// function gets an element's place in the strip, where columns repeat.
-#[inline(always)]
-fn fold_narrow<T: Number>(tile: &[T], columns: usize, f: impl Fn(usize, T) -> T) -> [T; STRIP] {
-    let rows = tile.len() / columns;
-    let group = (STRIP / columns).min(rows);
-    let (wide, groups) = (group * columns, rows / group);
-    let (whole, rest) = tile.split_at(groups * wide);
-    let strip = join_rows::<T, Sum>(whole, groups, wide, wide, &f);
-    let mut sums = [T::ZERO; STRIP];
-    for row in strip[..wide].chunks_exact(columns) {
-        for (sum, x) in sums.iter_mut().zip(row) {
-            *sum = sum.add(*x);
-        }
-    }
-    for row in rest.chunks_exact(columns) {
-        for (lane, (sum, x)) in sums.iter_mut().zip(row).enumerate() {
-            *sum = sum.add(f(lane, *x));
-        }
-    }
-    sums
 }
 
 struct Down<T, O>(PhantomData<(T, O)>);
@@ -271,63 +228,6 @@ impl<T: Number, O: Operation<T>> Kernel for Down<T, O> {
     }
 }
 
-/// Two passes over each strip of columns, merged into the state.
-struct MomentsDown<T>(PhantomData<T>);
-
-impl<T: Real> Kernel for MomentsDown<T> {
-    type Args = FoldArgs;
-
-    #[inline(always)]
-    unsafe fn run<const FMA: bool>(args: &FoldArgs) {
-        let FoldArgs { rows, columns, seen, .. } = *args;
-        // SAFETY: the arguments' promise: two arrays of states.
-        let (tile, states) = unsafe { (args.elements::<T>(), args.states::<T>(2 * columns)) };
-        let (means, squares) = states.split_at_mut(columns);
-        if columns == 1 {
-            [means[0], squares[0]] = merge_moments([means[0], squares[0]], moments(tile), [seen, rows]);
-            return;
-        }
-        let count = T::from_count(rows);
-        if columns <= STRIP / 2 {
-            let mean = fold_narrow(tile, columns, |_, x| x).map(|sum| sum.div(count));
-            let mut of_lanes = [T::ZERO; STRIP];
-            for of_row in of_lanes.chunks_exact_mut(columns) {
-                of_row.copy_from_slice(&mean[..columns]);
-            }
-            let deviations =
-                fold_narrow(tile, columns, |lane, x| x.sub(of_lanes[lane]).mul(x.sub(of_lanes[lane])));
-            for column in 0..columns {
-                let (state, tile) = ([means[column], squares[column]], [mean[column], deviations[column]]);
-                [means[column], squares[column]] = merge_moments(state, tile, [seen, rows]);
-            }
-            return;
-        }
-        for (strip, (means, squares)) in means.chunks_mut(STRIP).zip(squares.chunks_mut(STRIP)).enumerate() {
-            let (from, width) = (&tile[strip * STRIP..], means.len());
-            let mean = join_rows::<T, Sum>(from, rows, width, columns, |_, x| x).map(|sum| sum.div(count));
-            let deviations = join_rows::<T, Sum>(from, rows, width, columns, |lane, x| {
-                x.sub(mean[lane]).mul(x.sub(mean[lane]))
-            });
-            for lane in 0..width {
-                [means[lane], squares[lane]] =
-                    merge_moments([means[lane], squares[lane]], [mean[lane], deviations[lane]], [seen, rows]);
-            }
-        }
-    }
-}
-
-/// Mean and sum of squared deviations of two samples together (Chan, Golub and LeVeque 1979).
-#[inline(always)]
-fn merge_moments<T: Real>(a: [T; 2], b: [T; 2], counts: [usize; 2]) -> [T; 2] {
-    if counts[0] == 0 {
-        return b;
-    }
-    let weight = T::from_count(counts[1]).div(T::from_count(counts[0] + counts[1]));
-    let between = T::from_count(counts[0]).mul(weight);
-    let delta = b[0].sub(a[0]);
-    [a[0].add(delta.mul(weight)), a[1].add(b[1]).add(delta.mul(delta).mul(between))]
-}
-
 struct Merge<T, O>(PhantomData<(T, O)>);
 
 impl<T: Number, O: Operation<T>> Kernel for Merge<T, O> {
@@ -343,28 +243,11 @@ impl<T: Number, O: Operation<T>> Kernel for Merge<T, O> {
     }
 }
 
-struct MergeMoments<T>(PhantomData<T>);
-
-impl<T: Real> Kernel for MergeMoments<T> {
-    type Args = MergeArgs;
-
-    #[inline(always)]
-    unsafe fn run<const FMA: bool>(args: &MergeArgs) {
-        let len = args.len;
-        // SAFETY: both have two arrays of `len` elements.
-        let (states, others) = unsafe { args.slices::<T>(2 * len) };
-        for i in 0..len {
-            let (a, b) = ([states[i], states[len + i]], [others[i], others[len + i]]);
-            [states[i], states[len + i]] = merge_moments(a, b, args.counts);
-        }
-    }
-}
-
 impl MergeArgs {
     /// # Safety
     /// Both have `len` elements of the type.
     #[inline(always)]
-    unsafe fn slices<'a, T>(&self, len: usize) -> (&'a mut [T], &'a [T]) {
+    pub(super) unsafe fn slices<'a, T>(&self, len: usize) -> (&'a mut [T], &'a [T]) {
         if len == 0 {
             return (&mut [], &[]);
         }
@@ -379,43 +262,91 @@ impl MergeArgs {
 }
 
 macro_rules! by_kind {
-    ($isa:expr, $kind:expr, $dtype:expr, $plain:ident, $moments:ident) => {
+    ($isa:expr, $kind:expr, $dtype:expr, $plain:ident, $moments:ident, $product:ident) => {
         match $kind {
             FoldKind::Sum | FoldKind::Prod if $dtype == DType::Bool => None,
             FoldKind::Sum => with_ordered!($dtype, T => <T as Tuned>::version::<$plain<T, Sum>>($isa)),
+            FoldKind::Prod if $dtype.is_float() => {
+                with_real!($dtype, T => <T as Tuned>::version::<$product<T>>($isa))
+            }
             FoldKind::Prod => with_ordered!($dtype, T => <T as Tuned>::version::<$plain<T, Product>>($isa)),
             FoldKind::Max => with_ordered!($dtype, T => <T as Tuned>::version::<$plain<T, Largest>>($isa)),
             FoldKind::Min => with_ordered!($dtype, T => <T as Tuned>::version::<$plain<T, Smallest>>($isa)),
-            FoldKind::Mean => with_real!($dtype, T => <T as Tuned>::version::<$plain<T, Sum>>($isa)),
-            FoldKind::Var => with_real!($dtype, T => <T as Tuned>::version::<$moments<T>>($isa)),
+            FoldKind::Mean => with_real!($dtype, T => <T as Tuned>::version::<$moments<T, 1>>($isa)),
+            FoldKind::Var => with_real!($dtype, T => <T as Tuned>::version::<$moments<T, 2>>($isa)),
         }
     };
 }
 
 /// The kernel that folds each row of a tile into a state of its own.
 pub fn along(isa: Isa, kind: FoldKind, dtype: DType) -> Option<FoldFn> {
-    by_kind!(isa, kind, dtype, Along, MomentsAlong)
+    by_kind!(isa, kind, dtype, Along, MomentsAlong, ProductAlong)
 }
 
 /// The kernel that folds the columns of a tile into their states.
 pub fn down(isa: Isa, kind: FoldKind, dtype: DType) -> Option<FoldFn> {
-    by_kind!(isa, kind, dtype, Down, MomentsDown)
+    by_kind!(isa, kind, dtype, Down, MomentsDown, ProductDown)
 }
 
 /// The kernel that merges states.
 pub fn merge(isa: Isa, kind: FoldKind, dtype: DType) -> Option<MergeFn> {
-    by_kind!(isa, kind, dtype, Merge, MergeMoments)
+    by_kind!(isa, kind, dtype, Merge, MergeMoments, MergeProducts)
+}
+
+/// What makes results of states: their last array divided by the number of elements, or their two arrays together.
+#[derive(Clone, Copy, Debug)]
+pub enum Finish {
+    /// The last array, divided by the number of elements that were folded.
+    Divide(MapFn),
+    /// A function of the first and the second array.
+    Join(MapFn),
+}
+
+impl Finish {
+    /// Makes `len` results of `size` bytes each of the arrays of a state; `count` is the number of elements.
+    ///
+    /// # Safety
+    /// The state has so many arrays of `len` elements each, the first of at least one, and `dst` has room for `len`.
+    pub unsafe fn run(
+        &self,
+        dst: *mut u8,
+        state: *const u8,
+        (arrays, len, size): (usize, usize, usize),
+        count: *const u8,
+    ) {
+        let last = state.wrapping_add((arrays - 1) * len * size);
+        let (kernel, operands, splat) = match self {
+            Finish::Divide(kernel) => (kernel, [last, count, std::ptr::null()], [false, true, false]),
+            Finish::Join(kernel) => (kernel, [state, last, std::ptr::null()], [false; 3]),
+        };
+        // SAFETY: the caller's promise; the count is one element.
+        unsafe { kernel(&MapArgs { dst, operands, splat, len }) };
+    }
+}
+
+/// How results are made of states, if they are not the states' one array.
+pub fn finish(isa: Isa, kind: FoldKind, dtype: DType) -> Option<Finish> {
+    match kind {
+        FoldKind::Var => map(isa, ScalarFn::Div, dtype).map(Finish::Divide),
+        FoldKind::Prod => with_real!(dtype, T => Finish::Join(<T as Tuned>::version::<Scaled<T>>(isa))),
+        _ => None,
+    }
 }
 
 /// Arrays in the state of a fold.
-pub fn state_arrays(kind: FoldKind) -> usize {
-    if kind == FoldKind::Var { 2 } else { 1 }
+pub fn state_arrays(kind: FoldKind, dtype: DType) -> usize {
+    match kind {
+        FoldKind::Var => 2,
+        FoldKind::Prod if dtype.is_float() => 2,
+        _ => 1,
+    }
 }
 
-/// What the states of an empty fold hold.
+/// What the states of an empty fold hold, in each array.
 pub fn identity(kind: FoldKind, dtype: DType) -> Scalar {
     match kind {
-        FoldKind::Sum | FoldKind::Mean | FoldKind::Var => Scalar::zero(dtype),
+        FoldKind::Sum => Scalar::zero(dtype),
+        FoldKind::Mean | FoldKind::Var => Scalar::F(f64::NAN),
         FoldKind::Prod => Scalar::one(dtype),
         // Conversions to integers saturate; as a boolean an infinity would be true.
         FoldKind::Max if dtype == DType::Bool => Scalar::B(false),

@@ -114,8 +114,18 @@ pub fn log1p<const FMA: bool>(x: f32) -> f32 {
     let e = exponent(u);
     let scale = power_of_two(e.wrapping_neg());
     let f = fma::<FMA>(x, scale, scale - 1.0);
-    log_special(u, log_sum::<FMA>(e as f32, f))
+    // Where 1 says nothing more the scale, which may be out of range there, is not needed.
+    let f = if x > FAR { f32::from_bits(u.to_bits().wrapping_sub((e as u32) << 23)) - 1.0 } else { f };
+    let value = log_special(u, log_sum::<FMA>(e as f32, f));
+    if x.abs() < NEAR { x } else { value }
 }
+
+/// Operands of so small a magnitude are what odd functions of slope 1 make of them, to a tenth of the last place. Their
+/// zeros keep their sign.
+const NEAR: f32 = 1e-8;
+
+/// From here on x and 1 + x have one logarithm.
+const FAR: f32 = 1e9;
 
 /// Hyperbolic tangent.
 #[inline(always)]
@@ -126,7 +136,8 @@ pub fn tanh<const FMA: bool>(x: f32) -> f32 {
         polynomial::<FMA, 5>(z, [-0.333_332_78, 0.133_313_29, -0.053_729_23, 0.020_602_01, -0.005_660_791]);
     let small = fma::<FMA>(x * z, p, x);
     let large = 1.0 - 2.0 / (exp::<FMA>(a + a) + 1.0);
-    if a < 0.625 { small } else { large.copysign(x) }
+    // The polynomial's product with -0 would have a zero of the other sign.
+    if a < 0.625 { small } else { large }.copysign(x)
 }
 
 /// 1 / (1 + e^-x).
@@ -164,6 +175,7 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
 /// e^x - 1 = (2^n - 1) + 2^n (e^r - 1), where e^r - 1 loses no digit.
 #[inline(always)]
 pub fn expm1<const FMA: bool>(x: f32) -> f32 {
+    let operand = x;
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -20.0 { -20.0 } else { x };
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUNDER);
@@ -172,7 +184,8 @@ pub fn expm1<const FMA: bool>(x: f32) -> f32 {
     // Half of the scale, because 2^n itself overflows at the end of the range.
     let half = power_of_two(n.wrapping_sub(1));
     let value = fma::<FMA>(fma::<FMA>(r * r, q, r), half, half - 0.5);
-    value + value
+    // The half of the smallest normal numbers would be flushed.
+    if operand.abs() < NEAR { operand } else { value + value }
 }
 
 /// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
@@ -215,7 +228,8 @@ fn quarter_turns<const FMA: bool>(x: f32) -> (f64, f64, u64) {
 pub fn sin<const FMA: bool>(x: f32) -> f32 {
     let (sin, cos, n) = quarter_turns::<FMA>(x);
     let value = if n & 1 == 0 { sin } else { cos };
-    f64::from_bits(value.to_bits() ^ ((n & 2) << 62)) as f32
+    let value = f64::from_bits(value.to_bits() ^ ((n & 2) << 62)) as f32;
+    if x == 0.0 { x } else { value }
 }
 
 /// Cosine of an angle up to [`LARGEST_ANGLE`].

@@ -11,11 +11,15 @@ pub mod kernel;
 pub mod map;
 mod math32;
 mod math64;
+mod moments;
 pub mod movement;
 mod number;
+mod product;
 pub mod random;
 mod sweep;
 
+#[cfg(test)]
+mod edge_tests;
 #[cfg(test)]
 mod tests;
 

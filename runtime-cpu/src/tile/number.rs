@@ -36,6 +36,13 @@ pub trait Number: Tuned + Copy + PartialOrd + 'static {
 /// `f32` and `f64`.
 pub trait Real: Number {
     fn from_count(n: usize) -> Self;
+    /// A mantissa from 1 up to 2 and the exponent of a power of two; zeros, infinities and NaN as they are, with 0.
+    fn parts(self) -> (Self, i32);
+    /// Times a power of two. A mantissa becomes what it is of, rounded once where that is subnormal.
+    fn scaled(self, exponent: i32) -> Self;
+    /// A number near an integer that [`Real::to_count`] gives back, exactly up to 2^24.
+    fn of_exponent(exponent: i32) -> Self;
+    fn to_count(self) -> i32;
     fn floor(self) -> Self;
     fn ceil(self) -> Self;
     fn round(self) -> Self;
@@ -258,6 +265,59 @@ mod integers {
     }
 }
 
+macro_rules! scaling {
+    ($t:ty, $bits:ty, $fraction:literal, $bias:literal, $most:literal) => {
+        #[inline(always)]
+        fn parts(self) -> ($t, i32) {
+            const EXPONENT: $bits = (2 * $bias + 1) << $fraction;
+            // Where subnormals count as zeros none comes here.
+            let low = self.abs() < <$t>::MIN_POSITIVE;
+            let x = if low { self * Self::power_of_two(64) } else { self };
+            let exponent = ((x.to_bits() & EXPONENT) >> $fraction) as i32 - $bias;
+            let mantissa = <$t>::from_bits((x.to_bits() & !EXPONENT) | ($bias << $fraction));
+            if self == 0.0 || !self.is_finite() {
+                (self, 0)
+            } else {
+                (mantissa, exponent - if low { 64 } else { 0 })
+            }
+        }
+        #[inline(always)]
+        fn scaled(self, exponent: i32) -> $t {
+            // Two factors, for the power of two may be out of range where the value is not.
+            let exponent = exponent.clamp(-$most, $most);
+            let half = exponent / 2;
+            self * Self::power_of_two(half) * Self::power_of_two(exponent - half)
+        }
+        #[inline(always)]
+        fn of_exponent(exponent: i32) -> $t {
+            exponent as $t
+        }
+        #[inline(always)]
+        fn to_count(self) -> i32 {
+            self as i32
+        }
+    };
+}
+
+/// Powers of two in the range of normal numbers.
+trait PowerOfTwo {
+    fn power_of_two(exponent: i32) -> Self;
+}
+
+impl PowerOfTwo for f32 {
+    #[inline(always)]
+    fn power_of_two(exponent: i32) -> f32 {
+        f32::from_bits(((exponent + 127) as u32) << 23)
+    }
+}
+
+impl PowerOfTwo for f64 {
+    #[inline(always)]
+    fn power_of_two(exponent: i32) -> f64 {
+        f64::from_bits(((exponent + 1023) as u64) << 52)
+    }
+}
+
 macro_rules! rounding {
     () => {
         #[inline(always)]
@@ -290,6 +350,7 @@ macro_rules! f32_functions {
 
 impl Real for f32 {
     rounding!();
+    scaling!(f32, u32, 23, 127, 250);
     f32_functions!(exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sin, cos);
 
     #[inline(always)]
@@ -315,6 +376,7 @@ impl Real for f32 {
 /// Exponential, logarithm and sigmoid are vectorized; the rest comes from the standard library.
 impl Real for f64 {
     rounding!();
+    scaling!(f64, u64, 52, 1023, 2000);
 
     #[inline(always)]
     fn from_count(n: usize) -> f64 {

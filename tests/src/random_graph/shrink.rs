@@ -77,7 +77,7 @@ fn with_results(graph: &Graph, results: &[ValueId]) -> Result<Graph> {
     let ins = b.inputs_like(graph)?;
     let all = b.inline_all(graph, &ins)?;
     let results: Vec<ValueId> = results.iter().map(|r| all[r.index()]).collect();
-    let graph = b.finish(&results)?.pruned()?;
+    let graph = b.finish(&results)?.of_results()?;
     stage::verify(&graph)?;
     Ok(graph)
 }

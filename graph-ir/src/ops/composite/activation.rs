@@ -83,32 +83,32 @@ const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts:
 /// The cubic term of [`Gelu`]'s approximation.
 const CUBIC: f64 = 0.044_715;
 
-impl Gelu {
-    /// 2 Phi(x) - 1.
-    fn phi<'s>(&self, x: Expr<'s>) -> Expr<'s> {
-        if self.tanh {
-            ((x + x * x * x * CUBIC) * SQRT_2_OVER_PI).tanh()
-        } else {
-            (x * std::f64::consts::FRAC_1_SQRT_2).erf()
-        }
-    }
+/// Twice what the hyperbolic tangent of [`Gelu`]'s approximation takes: (1 + tanh(v)) / 2 is the logistic function of
+/// 2v, which loses no digit where the tangent is nearly -1.
+fn twice_tangent(x: Expr<'_>) -> Expr<'_> {
+    (x + x * x * x * CUBIC) * (2.0 * SQRT_2_OVER_PI)
 }
 
 impl Activation for Gelu {
     fn apply<'s>(&self, x: Expr<'s>) -> Expr<'s> {
-        x * 0.5 * (self.phi(x) + 1.0)
+        if self.tanh {
+            return x * twice_tangent(x).sigmoid();
+        }
+        x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
     }
 
     /// Phi(x) + x Phi'(x).
     fn slope<'s>(&self, x: Expr<'s>) -> Option<Expr<'s>> {
-        let phi = self.phi(x);
-        let half_slope = if self.tanh {
-            (x.one_like() - phi * phi) * (x * x * (3.0 * CUBIC) + 1.0) * (0.5 * SQRT_2_OVER_PI)
-        } else {
-            // The square of what the error function takes, so that the product is there already.
-            let scaled = x * std::f64::consts::FRAC_1_SQRT_2;
-            (-(scaled * scaled)).exp() * (0.5 * SQRT_2_OVER_PI)
-        };
+        if self.tanh {
+            // With s the logistic function of v: s + x s (1 - s) v', and 1 - s is that of -v.
+            let v = twice_tangent(x);
+            let along = (x * x * (3.0 * CUBIC) + 1.0) * (2.0 * SQRT_2_OVER_PI);
+            return Some(v.sigmoid() * (x * (-v).sigmoid() * along + 1.0));
+        }
+        let phi = (x * std::f64::consts::FRAC_1_SQRT_2).erf();
+        // The square of what the error function takes, so that the product is there already.
+        let scaled = x * std::f64::consts::FRAC_1_SQRT_2;
+        let half_slope = (-(scaled * scaled)).exp() * (0.5 * SQRT_2_OVER_PI);
         Some((phi + 1.0) * 0.5 + x * half_slope)
     }
 }
@@ -118,10 +118,9 @@ impl Activation for Silu {
         x * x.sigmoid()
     }
 
-    /// s + x s (1 - s).
+    /// s + x s (1 - s), where 1 - s is the logistic function of -x, which loses no digit where s is nearly 1.
     fn slope<'s>(&self, x: Expr<'s>) -> Option<Expr<'s>> {
-        let s = x.sigmoid();
-        Some(s + x * s * (s.one_like() - s))
+        Some(x.sigmoid() * (x * (-x).sigmoid() + 1.0))
     }
 }
 

@@ -20,6 +20,7 @@ mod linear;
 mod local_response_norm;
 mod max_unpool;
 mod mse;
+mod normal_tail;
 mod pad_mode;
 mod random;
 mod recurrent;

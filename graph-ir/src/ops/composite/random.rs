@@ -9,7 +9,7 @@ use crate::graph::ValueId;
 use crate::op_struct;
 use crate::ops::attr::Real;
 use crate::ops::{OpDef, RandomBits, Sample, Vjp, VjpCx};
-use crate::scalar::ScalarFn;
+use crate::scalar::{Scalar, ScalarFn};
 use crate::tensor::Tensor;
 use crate::types::{Infer, TensorType};
 
@@ -78,6 +78,29 @@ macro_rules! map_dims {
     };
 }
 
+impl Uniform {
+    /// The number of the type next to the excluded end, if the largest draw rounds to that end or beyond.
+    fn last(&self) -> Option<f64> {
+        let (lo, hi) = (self.lo.0, self.hi.0);
+        let round = |x: f64| Scalar::F(x).round_to(self.dtype).as_f64();
+        let beyond = |x: f64| if hi > lo { x >= hi } else { x <= hi };
+        // Rounded in one step or in two, as devices may.
+        let u = 1.0 - 2f64.powi(-24);
+        let largest = [round(round(u * round(hi - lo)) + round(lo)), round(u * round(hi - lo) + round(lo))];
+        if !(lo.is_finite() && hi.is_finite()) || !largest.iter().any(|x| beyond(*x) || !x.is_finite()) {
+            return None;
+        }
+        let end = round(hi);
+        let next = |x: f64| match (self.dtype, hi > lo) {
+            (DType::F32, true) => f64::from((x as f32).next_down()),
+            (DType::F32, false) => f64::from((x as f32).next_up()),
+            (_, true) => x.next_down(),
+            (_, false) => x.next_up(),
+        };
+        Some(if beyond(end) { next(end) } else { end })
+    }
+}
+
 impl OpDef for Uniform {
     const NAME: &'static str = "uniform";
     const SIGNATURE: &'static str = "uniform{dtype, dims, lo = 0, hi = 1}(key u32[2]) -> x";
@@ -96,8 +119,23 @@ impl OpDef for Uniform {
 
     fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
         let u = unit(b, ins[0], &self.dims, self.dtype)?;
+        let (lo, hi) = (self.lo.0, self.hi.0);
         let scope = Scope::new(b);
-        let x = (scope.expr(u) * (self.hi.0 - self.lo.0) + self.lo.0).id();
+        let u = scope.expr(u);
+        let round = |x: f64| Scalar::F(x).round_to(self.dtype).as_f64();
+        let x = if round(hi - lo).is_finite() {
+            u * (hi - lo) + lo
+        } else {
+            // The span is larger than the largest number, the ends are not.
+            u * hi + (u.one_like() - u) * lo
+        };
+        let x = match self.last() {
+            // Rounding may reach the end that is excluded.
+            Some(last) if hi > lo => x.min(x.literal(last)),
+            Some(last) if hi < lo => x.max(x.literal(last)),
+            _ => x,
+        };
+        let x = x.id();
         scope.finish()?;
         Ok(Some(vec![x]))
     }
@@ -166,5 +204,36 @@ impl OpDef for Normal {
             case(DType::F64, &[1], 2.0, 0.5),
             case(DType::F64, &[3, 5], 0.0, 2.0),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between neighbours of few numbers, and over spans that are no number, where rounding reaches the end.
+    #[test]
+    fn the_excluded_end_is_never_drawn() {
+        let step = 2f64.powi(-22);
+        let largest = f64::from(f32::MAX);
+        let cases = [
+            (DType::F32, 1.0, 1.0 + step),
+            (DType::F32, 1.0 + step, 1.0),
+            (DType::F32, -1.0 - step, -1.0),
+            (DType::F32, 1e8, 1e8 + 100.0),
+            (DType::F32, 0.1, 0.1 + step),
+            (DType::F64, 1.0, 1.0 + 1e-15),
+            (DType::F32, -largest, largest),
+            (DType::F64, -f64::MAX, f64::MAX),
+        ];
+        for (dtype, lo, hi) in cases {
+            let op = Uniform { dtype, dims: dims_of(&[4096]), lo: Real(lo), hi: Real(hi) };
+            let draws = super::super::eval_expansion(&op, &[&key_sample()[0]]).unwrap()[0].to_f64();
+            let low = Scalar::F(lo).round_to(dtype).as_f64();
+            let inside = |x: &f64| if lo < hi { low <= *x && *x < hi } else { hi < *x && *x <= low };
+            let outside = draws.iter().find(|x| !inside(x));
+            assert_eq!(outside, None, "{dtype} {lo}..{hi}");
+            assert!(draws.iter().any(|x| *x != draws[0]), "{dtype} {lo}..{hi}");
+        }
     }
 }

@@ -27,8 +27,12 @@ op_struct! {
 
 /// x minus its maximum along the axis; the maximum is a constant to derivatives, because the result
 /// of both functions does not depend on it.
+///
+/// A maximum of +inf counts as the largest number: then the element itself is NaN as inf / inf is, and the others are
+/// what they are without the shift.
 fn shifted<'s>(x: Expr<'s>, axis: usize) -> Expr<'s> {
-    let max = x.reduce(ReduceKind::Max, &[axis]).op(StopGradient {}, &[]);
+    let max = x.reduce(ReduceKind::Max, &[axis]);
+    let max = max.min(max.literal(max.ty().dtype.largest())).op(StopGradient {}, &[]);
     x - max.unreduce(x, &[axis])
 }
 

@@ -1,6 +1,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 use std::ops::RangeInclusive;
 
+use super::normal_tail;
 use super::random::{check_draw, dims_of, key_sample, unit};
 use crate::builder::Builder;
 use crate::dim::Dim;
@@ -56,7 +57,8 @@ impl OpDef for TruncatedNormal {
         "truncated_normal{dtype, dims, mean = 0, std = 1, lo = -2, hi = 2}(key u32[2]) -> x";
     const DOC: &'static str = "mean + std * z with z standard normal under the condition lo <= z <= hi, by the inverse of its \
         distribution function: z = sqrt(2) * erfinv(a + (b - a) * u), a = erf(lo / sqrt(2)), b = erf(hi / sqrt(2)), u \
-        uniform in [0, 1). The bounds lie between -5 and 5.";
+        uniform in [0, 1); in f32, where both bounds lie 1 or more on one side, by an interpolation of the same function \
+        that keeps the digits of tails. The bounds lie between -5 and 5.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
@@ -75,9 +77,15 @@ impl OpDef for TruncatedNormal {
 
     fn expand(&self, b: &mut Builder, ins: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
         let u = unit(b, ins[0], &self.dims, self.dtype)?;
-        let (low, high) = (erf(self.lo.0 * FRAC_1_SQRT_2), erf(self.hi.0 * FRAC_1_SQRT_2));
+        let (lo, hi) = (self.lo.0, self.hi.0);
+        let (low, high) = (erf(lo * FRAC_1_SQRT_2), erf(hi * FRAC_1_SQRT_2));
         let scope = Scope::new(b);
-        let z = inverse_erf(scope.expr(u) * (high - low) + low) * SQRT_2;
+        let u = scope.expr(u);
+        let z = match self.dtype {
+            DType::F32 if lo >= normal_tail::NEAREST => normal_tail::draw(u, lo, hi),
+            DType::F32 if hi <= -normal_tail::NEAREST => -normal_tail::draw(u.one_like() - u, -hi, -lo),
+            _ => inverse_erf(u * (high - low) + low) * SQRT_2,
+        };
         let z = z.max(z.literal(self.lo.0)).min(z.literal(self.hi.0));
         let x = (z * self.std.0 + self.mean.0).id();
         scope.finish()?;
@@ -129,6 +137,49 @@ mod tests {
             assert!((found - x).abs() < tolerance, "{x}: {found} of {y}");
         }
         assert_eq!(inverse(&[0.0]), [0.0]);
+    }
+
+    /// The same bits give the same draws in f32 as in f64, in terms of the probability between the bounds.
+    #[test]
+    fn tails_in_f32_are_those_in_f64() {
+        const N: usize = 20_000;
+        let probability = |z: f64, lo: f64, hi: f64| {
+            let below = |z: f64| erf(z * FRAC_1_SQRT_2);
+            (below(z) - below(lo)) / (below(hi) - below(lo))
+        };
+        let bounds = [
+            (4.9, 5.0),
+            (-5.0, -4.9),
+            (1.0, 5.0),
+            (-5.0, -1.0),
+            (2.0, 2.5),
+            (3.0, 5.0),
+            (0.9, 5.0),
+            (-5.0, 5.0),
+            (-2.0, 2.0),
+            (-5.0, -0.5),
+        ];
+        for (lo, hi) in bounds {
+            let draws = |dtype| {
+                let [mean, std, lo, hi] = [0.0, 1.0, lo, hi].map(Real);
+                let op = TruncatedNormal { dtype, dims: vec![N.into()], mean, std, lo, hi };
+                super::super::eval_expansion(&op, &[&key_sample()[0]]).unwrap()[0].to_f64()
+            };
+            let (narrow, wide) = (draws(DType::F32), draws(DType::F64));
+            for (x, y) in narrow.iter().zip(&wide) {
+                let off = (probability(*x, lo, hi) - probability(*y, lo, hi)).abs();
+                // The last place of a draw, and what rounding leaves of a probability.
+                let steepest = (-0.5 * if lo * hi < 0.0 { 0.0 } else { lo.abs().min(hi.abs()).powi(2) })
+                    .exp()
+                    / (erf(hi * FRAC_1_SQRT_2) - erf(lo * FRAC_1_SQRT_2));
+                let tolerance = 1e-6 + 1e-6 * steepest;
+                assert!(off < tolerance, "{lo}..{hi}: {x} for {y}, {off:e} off");
+            }
+            let mut bits: Vec<u64> = narrow.iter().map(|x| x.to_bits()).collect();
+            bits.sort_unstable();
+            bits.dedup();
+            assert!(bits.len() > N / 2, "{lo}..{hi}: {} values", bits.len());
+        }
     }
 
     /// Mean and variance as Johnson, Kotz and Balakrishnan give them (1994, section 10.1).

@@ -21,7 +21,9 @@ impl OpDef for Check {
     const NAME: &'static str = "check";
     const SIGNATURE: &'static str = "check{message}(x, condition bool) -> x";
     const DOC: &'static str = "x, unless some element of `condition` is false: then the run fails with `message` and \
-        no state changes. No rewrite drops it.";
+        no state changes. It is an effect, as the indices of `gather`, `scatter_add` and `embedding`, labels and \
+        lengths are: whenever a function, a body or a branch runs, all that can fail in it is checked, whether or not a \
+        result depends on it, on every device, and no rewrite and no derivative drops it.";
     const ARITY: RangeInclusive<usize> = 2..=2;
 
     fn takes_halves(&self) -> bool {

@@ -126,8 +126,8 @@ impl OpDef for Conv {
     const SIGNATURE: &'static str = "conv{strides = [], dilations = [], pads_lo = [], pads_hi = [], groups = 1, \
         layout = \"channels_first\"}(x [N, C, s..], w [O, C / groups, k..]) -> y [N, O, p..]";
     const DOC: &'static str = "Cross-correlation over 1 to 3 spatial dims: y[n, o, p] is the sum over c and t of \
-        x[n, c, p * stride - lo + t * dilation] * w[o, c, t], with zeros outside of x. An empty list is 1 \
-        (strides, dilations) or 0 (padding) for every dim. Group j reads the j-th part of the channels and makes \
+        x[n, c, p * stride - lo + t * dilation] * w[o, c, t] where that lies in x: padding is no term of the sum. An \
+        empty list is 1 (strides, dilations) or 0 (padding) for every dim. Group j reads the j-th part of the channels and makes \
         the j-th part of the results. channels_last: x [N, s.., C], w [k.., C / groups, O], y [N, p.., O]. \
         p = floor((s + lo + hi - dilation * (k - 1) - 1) / stride) + 1. f16 and bf16 are accumulated in f32 and \
         give f32.";

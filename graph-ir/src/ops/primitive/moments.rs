@@ -20,7 +20,8 @@ impl OpDef for Moments {
     const NAME: &'static str = "moments";
     const SIGNATURE: &'static str = "moments{axes}(x) -> (mean, variance)";
     const DOC: &'static str = "Arithmetic mean and biased variance (the mean of squared deviations) along `axes`, by two \
-        passes or merged two-pass parts (Chan, Golub and LeVeque 1979). NaN for no elements.";
+        passes whose second one corrects the first one's rounding, or by merged parts of that kind (Chan, Golub and \
+        LeVeque 1983). Of equal elements the mean is that element, and the variance 0. NaN for no elements.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
@@ -51,8 +52,22 @@ impl OpDef for Moments {
             });
             acc.into_iter().map(|s| s / count as f64).collect::<Vec<f64>>()
         };
-        let mean = accumulate(&|v, _| v);
-        let var = accumulate(&|v, o| (v - mean[o]) * (v - mean[o]));
+        let (sums, size) = (accumulate(&|v, _| v), count as f64);
+        // Shares of numbers whose sum overflows.
+        let shares = accumulate(&|v, _| v / size);
+        let first = |o: usize| if sums[o].is_finite() { sums[o] } else { shares[o] * size };
+        let first: Vec<f64> = (0..total).map(first).collect();
+        // What rounding left of the first mean is in the sum of deviations from it: of a row of equal elements the mean
+        // is that element, and the variance 0. An infinite mean has no deviations to be corrected by.
+        let shift = accumulate(&|v, o| v - first[o]);
+        let squares = accumulate(&|v, o| (v - first[o]) * (v - first[o]));
+        let corrected = |o: usize| if shift[o].is_finite() { shift[o] } else { 0.0 };
+        let mean: Vec<f64> = (0..total).map(|o| first[o] + corrected(o)).collect();
+        let variance = |o: usize| {
+            let value = squares[o] - corrected(o) * corrected(o);
+            if value < 0.0 { 0.0 } else { value }
+        };
+        let var: Vec<f64> = (0..total).map(variance).collect();
         let tensor = |v: &[f64]| Tensor::from_fn(x.dtype(), &shape, |i| Scalar::F(v[i]));
         Ok(vec![tensor(&mean), tensor(&var)])
     }

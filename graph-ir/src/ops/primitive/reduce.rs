@@ -9,7 +9,7 @@ use crate::expr::{Expr, Scope};
 use crate::graph::ValueId;
 use crate::op_struct;
 use crate::ops::{OpDef, Sample, Vjp, VjpCx, sample_indices, sample_tensor};
-use crate::scalar::{Scalar, ScalarFn};
+use crate::scalar::{Product, Scalar, ScalarFn};
 use crate::tensor::Tensor;
 use crate::types::{Infer, TensorType};
 
@@ -83,11 +83,31 @@ impl Builder {
     }
 }
 
+impl Reduce {
+    /// The product of all elements but one, none of which is 0: the product by the element, both without their powers of
+    /// two, because all of them together may be out of range where the others are not.
+    fn others<'s>(&self, x: Expr<'s>) -> Expr<'s> {
+        let limit = if x.ty().dtype == DType::F64 { 1000.0 } else { 120.0 };
+        let power = x.abs().log() * std::f64::consts::LOG2_E;
+        let round = |v: Expr<'s>, f: ScalarFn| v.op(super::Map { f }, &[]);
+        // To the derivative the powers are constants.
+        let power = round(power.max(x.literal(-limit)).min(x.literal(limit)), ScalarFn::Round);
+        let two = x.literal(2.0);
+        let mantissa = x / two.pow(power);
+        let wide = |v: Expr<'s>| v.unreduce(x, &self.axes);
+        let left = wide(power.sum(&self.axes)) - power;
+        let half = round(left * 0.5, ScalarFn::Floor);
+        let product = wide(mantissa.reduce(ReduceKind::Prod, &self.axes)) / mantissa;
+        product * two.pow(half) * two.pow(left - half)
+    }
+}
+
 impl OpDef for Reduce {
     const NAME: &'static str = "reduce";
     const SIGNATURE: &'static str = "reduce{kind, axes}(x) -> y";
     const DOC: &'static str = "Combines the elements along `axes`, which vanish. A reduction of nothing is its \
-        identity. Gradient of max and min: shared evenly by ties; of prod: exact with zeros.";
+        identity. A product overflows and underflows only where its value does, whatever the order of its factors. \
+        Gradient of max and min: shared evenly by ties; of prod: exact with zeros.";
     const ARITY: RangeInclusive<usize> = 1..=1;
 
     fn infer(&self, ins: &[TensorType], _: &mut Infer) -> Result<Vec<TensorType>> {
@@ -103,6 +123,8 @@ impl OpDef for Reduce {
         let wide = if dtype.is_float() { DType::F64 } else { dtype };
         let shape = outs[0].static_shape();
         let mut acc = vec![self.kind.identity(dtype); shape.iter().product()];
+        let scaled = self.kind == ReduceKind::Prod && dtype.is_float();
+        let mut products = vec![Product::default(); if scaled { acc.len() } else { 0 }];
         let kept: Vec<usize> = (0..ins[0].shape().len()).filter(|a| !self.axes.contains(a)).collect();
         let mut to = vec![0; kept.len()];
         coordinates(ins[0].shape(), |i, at| {
@@ -110,8 +132,13 @@ impl OpDef for Reduce {
                 *t = at[*k];
             }
             let o = flat(&to, &shape);
+            if let Some(product) = products.get_mut(o) {
+                *product = product.times(ins[0].get(i).as_f64());
+                return;
+            }
             acc[o] = self.kind.combine().eval(&[acc[o], ins[0].get(i)], wide);
         });
+        acc.iter_mut().zip(&products).for_each(|(acc, product)| *acc = Scalar::F(product.value()));
         Ok(vec![Tensor::from_fn(dtype, &shape, |i| acc[i])])
     }
 
@@ -141,7 +168,7 @@ impl OpDef for Reduce {
                 let wide_sum = |v: Expr<'_>| v.sum(&self.axes).unreduce(xe, &self.axes).id();
                 let (zero, none, one) = (xe.eq(xe.zero_like()), xe.zero_like(), xe.one_like());
                 let (safe, at_zero) = (zero.select(one, xe), zero.select(xe, none));
-                let others = safe.reduce(ReduceKind::Prod, &self.axes).unreduce(xe, &self.axes) / safe;
+                let others = self.others(safe);
                 let zeros = zero.cast(dtype);
                 let other_zeros = scope.expr(wide_sum(zeros)) - zeros;
                 let other_zero = scope.expr(wide_sum(at_zero)) - at_zero;

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::program::view::FlatView;
 use crate::program::{Body, FoldAxis, FoldKind, Inst, InstOp, Level, Step, View};
 use crate::random;
-use crate::scalar::{Scalar, ScalarFn};
+use crate::scalar::{Product, Scalar, ScalarFn};
 use crate::tensor::Tensor;
 
 /// A body's domain and what it reads.
@@ -156,14 +156,25 @@ fn fold(kind: FoldKind, dtype: DType, count: usize, at: &dyn Fn(usize) -> Scalar
         FoldKind::Max => (ScalarFn::Max, Scalar::I(dtype.int_range().0)),
         FoldKind::Min if dtype.is_float() => (ScalarFn::Min, Scalar::F(f64::INFINITY)),
         FoldKind::Min => (ScalarFn::Min, Scalar::I(dtype.int_range().1)),
-        FoldKind::Mean => return Scalar::F(mean(count, &|k| at(k).as_f64())),
-        FoldKind::Var => {
-            let centre = mean(count, &|k| at(k).as_f64());
-            return Scalar::F(mean(count, &|k| (at(k).as_f64() - centre).powi(2)));
-        }
+        FoldKind::Mean => return Scalar::F(moments(count, &|k| at(k).as_f64())[0]),
+        FoldKind::Var => return Scalar::F(moments(count, &|k| at(k).as_f64())[1]),
     };
+    if kind == FoldKind::Prod && dtype.is_float() {
+        let product = (0..count).fold(Product::default(), |product, k| product.times(at(k).as_f64()));
+        return Scalar::F(product.value());
+    }
     let wide = if dtype.is_float() { DType::F64 } else { dtype };
     (0..count).fold(identity, |acc, k| f.eval(&[acc, at(k)], wide))
+}
+
+/// Mean and variance; what rounding left of a first mean is corrected by the deviations from it.
+fn moments(count: usize, at: &dyn Fn(usize) -> f64) -> [f64; 2] {
+    let first = mean(count, at);
+    let first = if first.is_finite() { first } else { mean(count, &|k| at(k) / count as f64) * count as f64 };
+    let shift = mean(count, &|k| at(k) - first);
+    let shift = if shift.is_finite() { shift } else { 0.0 };
+    let variance = mean(count, &|k| (at(k) - first).powi(2)) - shift * shift;
+    [first + shift, if variance < 0.0 { 0.0 } else { variance }]
 }
 
 fn mean(count: usize, at: &dyn Fn(usize) -> f64) -> f64 {
