@@ -37,7 +37,13 @@ macro_rules! from_integers {
         }
     } )* };
 }
-from_integers!(i32, i64, i128, u32, u64, usize);
+from_integers!(i32, i64, u32, u64, usize);
+
+impl From<i128> for Number {
+    fn from(v: i128) -> Number {
+        Number(Kind::Int(v))
+    }
+}
 
 /// As an f64 is written, with all digits of integers that an f64 may not hold.
 impl fmt::Display for Number {
