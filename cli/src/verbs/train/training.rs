@@ -126,7 +126,24 @@ impl Training<'_> {
                 self.save()?;
             }
         }
-        self.save()
+        self.finish()
+    }
+
+    /// Saves the state after the last step, if it gives a finite loss for the rows of that step: no further step tells.
+    fn finish(&mut self) -> std::result::Result<(), Halt> {
+        let step = self.record.steps();
+        if let Some(what) = self.watch.broken(&self.session)? {
+            return Err(Halt::Broken { what, step });
+        }
+        let module = self.session.snapshot()?;
+        let order = order::shuffled(self.record.rows, self.record.seed, self.record.epoch - 1);
+        if let Some(rows) = order.chunks(self.record.batch).last() {
+            let outputs = self.session.run(STEP, as_feeds(&self.data.batch(rows)))?;
+            if let Some(what) = self.marked.broken(&outputs) {
+                return Err(Halt::Broken { what: format!("{what} after this step"), step });
+            }
+        }
+        Ok(self.saving.write(module, &self.record)?)
     }
 
     /// The rest of the epoch that the record stands in.
