@@ -11,7 +11,6 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static USED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 thread_local! {
@@ -26,11 +25,6 @@ pub struct Heap;
 /// Bytes that are taken now: large blocks, and everything else where [`Heap`] is the global allocator.
 pub fn used() -> usize {
     USED.load(Ordering::Relaxed)
-}
-
-/// The most bytes that were ever taken at once.
-pub fn peak() -> usize {
-    PEAK.load(Ordering::Relaxed)
 }
 
 /// The most bytes that may be taken at once; `None` if there is no limit.
@@ -49,9 +43,6 @@ pub(crate) fn take(bytes: usize) -> bool {
     if used > LIMIT.load(Ordering::Relaxed) {
         give(bytes);
         return false;
-    }
-    if used > PEAK.load(Ordering::Relaxed) {
-        PEAK.fetch_max(used, Ordering::Relaxed);
     }
     true
 }
@@ -215,7 +206,7 @@ mod tests {
         // SAFETY: memory is given back with the size that it has by then.
         unsafe {
             let address = Heap.alloc(layout);
-            assert!(!address.is_null() && used() >= 1 << 16 && peak() >= 1 << 16);
+            assert!(!address.is_null() && used() >= 1 << 16);
             let address = Heap.realloc(address, layout, 1 << 20);
             assert!(!address.is_null() && used() >= 1 << 20);
             Heap.dealloc(address, Layout::from_size_align(1 << 20, 8).unwrap());

@@ -7,7 +7,7 @@
 //! GRAPHC_FUZZ_SECONDS=3600 GRAPHC_FUZZ_SEED=7 cargo test -p graphc-cli --bin graphc fuzz::module
 //! ```
 //!
-//! What is found is made as short as it can be and left in `target/tmp/fuzz`; `GRAPHC_FUZZ_INPUT=FILE` runs a target on one file.
+//! What is found is made as short as it can be and left in the folder `graphc-fuzz` of the system's temporary files; `GRAPHC_FUZZ_INPUT=FILE` runs a target on one file.
 
 mod mutate;
 mod targets;
