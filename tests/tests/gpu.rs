@@ -85,10 +85,10 @@ fn samples_run_in_windows() {
 #[test]
 fn samples_run_in_short_loops() {
     let Some(gpu) = adapter() else { return };
-    for (class, turns, one_in) in [(Class::Software, 12, 3), (Class::Nvidia, 70, 12)] {
+    for (class, turns, one_in) in [(Class::Software, 40, 4), (Class::Nvidia, 100, 16)] {
         let caps = GpuCaps { class, busy: 4, turns: Some(turns), ..gpu.caps().clone() };
         let refused = samples(&GpuDevice { caps, ..GpuDevice::new(gpu) }, one_in);
-        assert!(refused <= 12, "{refused} samples are refused");
+        assert!(refused <= 60, "{refused} samples are refused");
     }
 }
 

@@ -117,7 +117,7 @@ fn check(device: &GpuDevice, long: &Long) -> Result<()> {
 fn loops_turn_as_often_as_they_have_to() -> Result<()> {
     let Some(gpu) = adapter() else { return Ok(()) };
     let device = GpuDevice::new(gpu);
-    for n in [65_533, 65_534, 65_535, 65_536, 70_000, 131_073] {
+    for n in [65_534, 65_535, 65_536, 131_073] {
         for long in kinds(n) {
             check(&device, &long)?;
         }

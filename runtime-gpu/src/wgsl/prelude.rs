@@ -248,7 +248,7 @@ const FUNCTIONS: &[Definition] = &[
     } else if (whole && abs(y) <= 16.0) {
         // Few exact factors beat a rounded logarithm.
         r = 1.0;
-        for (var i = 0; i < i32(abs(y)); i++) { r = r * a; }
+        for (var i = 0; i < i32(abs(y)); i++) { /* turns 16 */ r = r * a; }
         if (y < 0.0) { r = 1.0 / r; }
     } else {
         // The logarithm in two parts, the first of which has 12 bits, so that its product with 12 bits of y is exact.
