@@ -138,7 +138,8 @@ impl Training<'_> {
         let module = self.session.snapshot()?;
         let order = order::shuffled(self.record.rows, self.record.seed, self.record.epoch - 1);
         if let Some(rows) = order.chunks(self.record.batch).last() {
-            let outputs = self.session.run(STEP, as_feeds(&self.data.batch(rows)))?;
+            let mut batch = Batch::default();
+            let outputs = self.session.run(STEP, self.data.batch(rows, &mut batch))?;
             if let Some(what) = self.marked.broken(&outputs) {
                 return Err(Halt::Broken { what: format!("{what} after this step"), step });
             }
