@@ -255,6 +255,17 @@ fn kinks_and_ties_have_the_documented_derivative() {
     let want = [1e5, 1e15, f64::INFINITY, -1e-10, 1e-20, 0.0];
     let near = |(g, w): (&f64, &f64)| g == w || (g - w).abs() <= 1e-6 * w.abs();
     assert!(product.iter().zip(&want).all(near), "{product:?}");
+    // Mantissas on one side of 1 leave the range if there are many: 300 of 0.7, and 150 of 1.4 with 150 of 0.7.
+    for rows in [[0.7f32; 2], [1.4, 0.7]] {
+        let factors: Vec<f32> = rows.into_iter().cycle().take(300).collect();
+        let product: f64 = factors.iter().map(|x| f64::from(*x)).product();
+        let got =
+            slopes(Reduce { kind: ReduceKind::Prod, axes: vec![0] }, &[Tensor::from_slice(&[300], &factors)]);
+        for (g, x) in got[0].iter().zip(&factors) {
+            let want = product / f64::from(*x);
+            assert!((g - want).abs() <= 1e-5 * want + 1e-37, "{g:e} for {want:e}");
+        }
+    }
 }
 
 #[test]

@@ -98,9 +98,20 @@ fn set_state(session: &mut Session, args: &Args, global: &Global, terminal: &Ter
         return Err(e);
     }
     let unset: Vec<String> = session.unset_state().into_iter().map(str::to_owned).collect();
+    // Dims that nothing tells get a size, each symbol one.
+    let mut dims = session.dims().clone();
+    for decl in session.module().state.iter().filter(|s| unset.contains(&s.name)) {
+        for symbol in decl.ty.dims.iter().flat_map(graphc::Dim::symbols) {
+            if dims.get(symbol.as_str()).is_none() {
+                let least = session.module().symbols.get(symbol.as_str()).copied().unwrap_or(0);
+                let size = least.max(SIZE as i64);
+                dims.set(&symbol, size, "verify").map_err(|e| Failure::data(e.to_string()))?;
+            }
+        }
+    }
     for name in &unset {
         let Some(decl) = session.module().state.iter().find(|s| s.name == *name) else { continue };
-        let size = |d: &graphc::Dim| d.bind_size(session.dims()).unwrap_or(SIZE);
+        let size = |d: &graphc::Dim| d.bind_size(&dims).unwrap_or(SIZE);
         let shape: Vec<usize> = decl.ty.dims.iter().map(size).collect();
         graphc::memory::check_tensor(&format!("state `{name}`"), decl.ty.dtype, &shape)?;
         let value = Recipe::Random.tensor(name, decl.ty.dtype, &shape, global.seed);

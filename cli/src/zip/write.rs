@@ -82,7 +82,7 @@ impl<W: Write> ZipWriter<W> {
         self.add_packed(name, &packed)
     }
 
-    /// Writes a part, unless one before could not be written.
+    /// Writes a part and counts its bytes.
     fn put(&mut self, part: &[u8]) -> io::Result<()> {
         self.at += part.len() as u64;
         self.out.write_all(part)

@@ -113,6 +113,20 @@ fn the_state_before_a_broken_step_is_kept() {
     assert_eq!(std::fs::read(&model).unwrap(), often);
 }
 
+/// A step that leaves numbers which the next one cannot take is found although no step follows it.
+#[test]
+fn the_state_after_the_last_step_is_tried() {
+    let folder = Folder::new();
+    let model = folder.path("m.json");
+    let data = format!("{}:x=0..2", folder.write("points.csv", points(40)).display());
+    graphc::file::save(&growing(1.0, 10.0, true).unwrap(), &model).unwrap();
+    // The twentieth step squares 1e19 and leaves 1e20.
+    let parts = ["epoch 1, batch 20: `loss` is inf after this step", "holds the state before it"];
+    refused(&train(&model, &data, &["--batch", "2", "--epochs", "1"]), 1, &parts);
+    let acc = graphc::file::load(&model).unwrap().state[0].init.as_ref().unwrap().get(0).as_f64();
+    assert!((acc / 1e19 - 1.0).abs() < 1e-4, "{acc}");
+}
+
 #[test]
 fn state_that_breaks_behind_a_finite_loss_is_found() {
     let folder = Folder::new();

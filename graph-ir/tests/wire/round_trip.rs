@@ -136,6 +136,29 @@ fn odd_but_valid_modules() {
     assert_eq!(module.functions["f"].graph.nodes().filter(|(_, n)| n.op.name() == "neg").count(), 1);
 }
 
+/// Integers among attributes that stand for floats, and that no integer type holds.
+#[test]
+fn large_numbers_stay_what_they_are() {
+    for value in ["1000000000000000000000000000000", "-1000000000000000000000000000000"] {
+        let text = with_function(&format!(
+            r#"{{"inputs": [{{"name": "x", "type": "f32[2]"}}], "nodes": [{{"id": "p", "op": "pad", "in": ["x"],
+                "attrs": {{"lo": [1], "hi": [0], "value": {value}}}}}], "outputs": {{"y": "p"}}}}"#
+        ));
+        let module = read(&text);
+        let again = read(&write(&module));
+        assert_eq!(write(&again), write(&module));
+        let values = |m: &Module| {
+            let graph = &m.functions["f"].graph;
+            let found = graph.nodes().find_map(|(_, n)| match &n.op {
+                Op::Pad(pad) => Some(pad.value.as_f64()),
+                _ => None,
+            });
+            found.expect("it pads")
+        };
+        assert_eq!(values(&again), value.parse::<f64>().expect("a number"), "{}", write(&module));
+    }
+}
+
 #[test]
 fn warnings_name_what_is_seldom_meant() {
     let text = with_function(

@@ -156,7 +156,9 @@ fn alone(module: &Module, name: &str, function: &Function, value: ValueId) -> Re
         b.inline_all(graph, &inputs)
     };
     let values = build(&mut b).map_err(|e| Error::Internal(e.to_string()))?;
-    let graph = b.finish(&[values[value.index()]]).map_err(|e| Error::Internal(e.to_string()))?;
+    // Without what else may fail in the function.
+    let graph = b.finish(&[values[value.index()]]).and_then(|graph| graph.of_results());
+    let graph = graph.map_err(|e| Error::Internal(e.to_string()))?;
     let outputs = vec![OutputDecl { name: "value".into(), mark: None }];
     let function = Function { inputs: function.inputs.clone(), outputs, updates: Vec::new(), graph };
     let mut alone = Module { functions: Default::default(), ..module.clone() };

@@ -12,23 +12,23 @@ use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::target::CpuTarget;
 
-const SIZE: usize = 40;
+const SHAPE: [usize; 1] = [40];
 
 /// x to a temporary, and that to three variables.
 fn draft() -> Draft {
     let mut draft = Draft::default();
-    let x = draft.input(DType::F32, &[SIZE]);
-    let t = draft.temp(DType::F32, &[SIZE]);
+    let x = draft.input(DType::F32, &SHAPE);
+    let t = draft.temp(DType::F32, &SHAPE);
     let copy = |draft: &mut Draft, from: BufferId, to: BufferId| {
         let mut body = Body::default();
         let value = load(&mut body, 0, Level::Elem);
         store(&mut body, value, 0);
         let (from, to) = (draft.port(from), draft.port(to));
-        draft.step(Kernel::Nest(Nest { rows: vec![], cols: vec![SIZE], body }), vec![from], vec![to]);
+        draft.step(Kernel::Nest(Nest { rows: vec![], cols: SHAPE.to_vec(), body }), vec![from], vec![to]);
     };
     copy(&mut draft, x, t);
     for i in 0..3 {
-        let state = draft.buffer(BufferKind::State(i), DType::F32, &[SIZE]);
+        let state = draft.buffer(BufferKind::State(i), DType::F32, &SHAPE);
         copy(&mut draft, t, state);
     }
     draft
@@ -41,8 +41,8 @@ fn broken(step: usize) -> (RunError, Vec<Tensor>) {
     let mut executable = Executable::compile(&program, options).unwrap();
     Arc::get_mut(&mut executable.shared).unwrap().code.break_step(step);
     let mut workspace = executable.workspace().unwrap();
-    let mut states: Vec<Tensor> = (0..3).map(|i| sample(DType::F32, &[SIZE], 2 + i)).collect();
-    let x = sample(DType::F32, &[SIZE], 1);
+    let mut states: Vec<Tensor> = (0..3).map(|i| sample(DType::F32, &SHAPE, 2 + i)).collect();
+    let x = sample(DType::F32, &SHAPE, 1);
     let mut binding = executable.bind(&mut workspace).input(0, x.bytes()).unwrap();
     for (i, state) in states.iter_mut().enumerate() {
         binding = binding.state_mut(i, state.bytes_mut()).unwrap();
@@ -52,8 +52,8 @@ fn broken(step: usize) -> (RunError, Vec<Tensor>) {
 
 #[test]
 fn a_kernel_that_panics_tells_what_is_left_of_the_state() {
-    let new = sample(DType::F32, &[SIZE], 1);
-    let old = |i: usize| sample(DType::F32, &[SIZE], 2 + i);
+    let new = sample(DType::F32, &SHAPE, 1);
+    let old = |i: usize| sample(DType::F32, &SHAPE, 2 + i);
     let (error, states) = broken(0);
     assert!(matches!(error, RunError::Step { .. }), "{error:?}");
     assert!((0..3).all(|i| states[i] == old(i)));

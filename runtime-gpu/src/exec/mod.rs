@@ -347,9 +347,9 @@ const AHEAD: usize = 4;
 /// A run under way: commands that were not submitted yet.
 struct Run<'a> {
     executable: &'a Executable,
-    encoder: Option<wgpu::CommandEncoder>,
-    /// The pass that dispatches go into, and the pipeline that was set there.
+    /// The pass that dispatches go into, and the pipeline that was set there. It ends before its encoder does.
     pass: Option<(wgpu::ComputePass<'static>, usize)>,
+    encoder: Option<wgpu::CommandEncoder>,
     /// Dispatches since the last submission.
     dispatches: usize,
     /// What was submitted and perhaps not done yet, oldest first.

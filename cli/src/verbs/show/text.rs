@@ -7,7 +7,7 @@ use graphc::ir::text::visible;
 use graphc::ir::{Node, NodeId, ValueId};
 use graphc::{Function, Graph, Module, Op};
 
-/// A function: its interface, then a line for each node that a result needs.
+/// A function: its interface, then a line for each node that a run computes.
 pub fn function(name: &str, function: &Function, graph: &Graph, module: &Module) -> String {
     let mut text = format!("function `{name}`\n");
     nodes(&mut text, graph, 1);

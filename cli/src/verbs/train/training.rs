@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use graphc::file::Claim;
 use graphc::ir::wire::json::{Layout, object_document};
-use graphc::{Module, Outputs, Session, Started};
+use graphc::{ErrorKind, Module, Outputs, Session, Started};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::dataset::{Batch, Dataset};
@@ -79,6 +79,8 @@ enum Halt {
     Broken {
         what: String,
         step: u64,
+        /// Whether the step itself was good, and one that was tried after it told.
+        tried: bool,
     },
 }
 
@@ -110,7 +112,7 @@ impl Training<'_> {
                 Ok(())
             }
             Err(Halt::Failure(failure)) => Err(failure),
-            Err(Halt::Broken { what, step }) => Err(self.before_it_broke(&what, step)),
+            Err(Halt::Broken { what, step, tried }) => Err(self.before_it_broke(&what, step, tried)),
         }
     }
 
@@ -133,15 +135,20 @@ impl Training<'_> {
     fn finish(&mut self) -> std::result::Result<(), Halt> {
         let step = self.record.steps();
         if let Some(what) = self.watch.broken(&self.session)? {
-            return Err(Halt::Broken { what, step });
+            return Err(Halt::Broken { what, step, tried: false });
         }
         let module = self.session.snapshot()?;
         let order = order::shuffled(self.record.rows, self.record.seed, self.record.epoch - 1);
         if let Some(rows) = order.chunks(self.record.batch).last() {
             let mut batch = Batch::default();
-            let outputs = self.session.run(STEP, self.data.batch(rows, &mut batch))?;
-            if let Some(what) = self.marked.broken(&outputs) {
-                return Err(Halt::Broken { what: format!("{what} after this step"), step });
+            // State that the model's own checks refuse is as bad as a loss that is no number.
+            let what = match self.session.run(STEP, self.data.batch(rows, &mut batch)) {
+                Ok(outputs) => self.marked.broken(&outputs),
+                Err(e) if e.kind() == ErrorKind::Data => Some(e.to_string()),
+                Err(e) => return Err(e.into()),
+            };
+            if let Some(what) = what {
+                return Err(Halt::Broken { what: format!("{what} after this step"), step, tried: true });
             }
         }
         Ok(self.saving.write(module, &self.record)?)
@@ -203,7 +210,7 @@ impl Training<'_> {
     ) -> std::result::Result<(), Halt> {
         let outputs = self.session.finish(started)?;
         if let Some(what) = self.marked.broken(&outputs) {
-            return Err(Halt::Broken { what, step: self.record.steps() + 1 });
+            return Err(Halt::Broken { what, step: self.record.steps() + 1, tried: false });
         }
         self.count(&outputs, rows);
         bar.inc(1);
@@ -218,16 +225,16 @@ impl Training<'_> {
     /// Writes the state, if it is finite.
     fn save(&mut self) -> std::result::Result<(), Halt> {
         if let Some(what) = self.watch.broken(&self.session)? {
-            return Err(Halt::Broken { what, step: self.record.steps() });
+            return Err(Halt::Broken { what, step: self.record.steps(), tried: false });
         }
         let module = self.session.snapshot()?;
         Ok(self.saving.write(module, &self.record)?)
     }
 
     /// Finds the step that broke the training and leaves the state before it in the file.
-    fn before_it_broke(&mut self, what: &str, step: u64) -> Failure {
+    fn before_it_broke(&mut self, what: &str, step: u64, tried: bool) -> Failure {
         let model = self.args.model.display();
-        let (what, step, kept) = match self.replay(step) {
+        let (what, step, kept) = match self.replay(what, step, tried) {
             Ok(Some(first)) => {
                 let what = if first == what { first } else { format!("{first}, and later {what}") };
                 (what, self.record.steps() + 1, format!("{model} holds the state before it"))
@@ -245,8 +252,9 @@ impl Training<'_> {
     }
 
     /// Goes on from the file to a step, each one checked, and writes the state before the first that breaks. Steps
-    /// depend on nothing but the file, the data and the record, so that they are the same again.
-    fn replay(&mut self, until: u64) -> Result<Option<String>> {
+    /// depend on nothing but the file, the data and the record, so that they are the same again. If the last step was
+    /// `tried` by a further one, what that one found counts for it.
+    fn replay(&mut self, found: &str, until: u64, tried: bool) -> Result<Option<String>> {
         let quiet = Terminal::new(&Global { quiet: true, verbose: false, ..self.global.clone() });
         self.session = open::open(&self.args.model, self.global, &quiet)?.session;
         open::set_state(&mut self.session, None, &FeedArgs::default(), self.global, &quiet)?;
@@ -258,7 +266,7 @@ impl Training<'_> {
                 if self.record.steps() == until || self.stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                let before = self.session.snapshot()?;
+                let (before, record) = (self.session.snapshot()?, self.record.clone());
                 let outputs = self.session.run(STEP, self.data.batch(rows, &mut batch))?;
                 if let Some(what) = self.marked.broken(&outputs).or(self.watch.broken(&self.session)?) {
                     if self.record.steps() > self.saving.record.steps() {
@@ -267,6 +275,13 @@ impl Training<'_> {
                     return Ok(Some(what));
                 }
                 self.count(&outputs, rows.len());
+                if tried && self.record.steps() == until {
+                    if record.steps() > self.saving.record.steps() {
+                        self.saving.write(before, &record)?;
+                    }
+                    self.record = record;
+                    return Ok(Some(found.to_owned()));
+                }
             }
             self.record.end_epoch();
         }

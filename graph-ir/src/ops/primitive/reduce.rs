@@ -85,20 +85,26 @@ impl Builder {
 
 impl Reduce {
     /// The product of all elements but one, none of which is 0: the product by the element, both without their powers of
-    /// two, because all of them together may be out of range where the others are not.
+    /// two, because all of them together may be out of range where the others are not. Many mantissas on one side of 1 would
+    /// leave the range together, so each gives up what they have in common, in steps of which n - 1 are exact.
     fn others<'s>(&self, x: Expr<'s>) -> Expr<'s> {
         let limit = if x.ty().dtype == DType::F64 { 1000.0 } else { 120.0 };
-        let power = x.abs().log() * std::f64::consts::LOG2_E;
+        let exact = x.abs().log() * std::f64::consts::LOG2_E;
+        let exact = exact.max(x.literal(-limit)).min(x.literal(limit));
         let round = |v: Expr<'s>, f: ScalarFn| v.op(super::Map { f }, &[]);
-        // To the derivative the powers are constants.
-        let power = round(power.max(x.literal(-limit)).min(x.literal(limit)), ScalarFn::Round);
-        let two = x.literal(2.0);
-        let mantissa = x / two.pow(power);
         let wide = |v: Expr<'s>| v.unreduce(x, &self.axes);
-        let left = wide(power.sum(&self.axes)) - power;
+        // To the derivative the powers are constants.
+        let power = round(exact, ScalarFn::Round);
+        let n = x.one_like().sum(&self.axes);
+        let share = round((exact - power).sum(&self.axes) / n * 64.0, ScalarFn::Round) * (1.0 / 64.0);
+        let common = share * (n - n.one_like());
+        let whole = round(common, ScalarFn::Floor);
+        let (two, row_two) = (x.literal(2.0), n.literal(2.0));
+        let mantissa = x / two.pow(power) / wide(row_two.pow(share));
+        let left = wide(power.sum(&self.axes) + whole) - power;
         let half = round(left * 0.5, ScalarFn::Floor);
-        let product = wide(mantissa.reduce(ReduceKind::Prod, &self.axes)) / mantissa;
-        product * two.pow(half) * two.pow(left - half)
+        let product = mantissa.reduce(ReduceKind::Prod, &self.axes) * row_two.pow(common - whole);
+        wide(product) / mantissa * two.pow(half) * two.pow(left - half)
     }
 }
 

@@ -152,8 +152,12 @@ fn attr(w: &mut ObjectWriter<'_>, plan: &Plan<'_>, key: &str, value: &AttrValue,
         AttrValue::Int(v) => w.i64(key, *v),
         AttrValue::Real(v) => w.f64(key, *v),
         AttrValue::Number(v) => match v.as_large_int() {
-            Some(v) if v < 0 => w.i64(key, v as i64),
-            Some(v) => w.u64(key, v as u64),
+            Some(int) => match (i64::try_from(int), u64::try_from(int)) {
+                (Ok(int), _) => w.i64(key, int),
+                (_, Ok(int)) => w.u64(key, int),
+                // No integer type holds it: it stands for a float.
+                _ => w.f64(key, v.as_f64()),
+            },
             None => w.f64(key, v.as_f64()),
         },
         AttrValue::Text(v) => w.string(key, v),
