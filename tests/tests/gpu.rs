@@ -209,7 +209,8 @@ fn convolutions_on_shared_tiles() {
         let caps = GpuCaps { class, busy, ..gpu.caps().clone() };
         vectors(&device(caps), "convolution.json", 150, one_in, 4e-6);
     }
-    let caps = GpuCaps { turns: Some(20), ..gpu.caps().clone() };
+    // Windows of up to 36 elements are not cut.
+    let caps = GpuCaps { turns: Some(40), ..gpu.caps().clone() };
     vectors(&device(caps), "convolution.json", 150, 4, 4e-6);
     let ahead = Tiles { ahead: true, cuts: 2, ..Tiles::SHARED[1] };
     let caps = GpuCaps { tiles: Some(ahead), ..gpu.caps().clone() };
@@ -219,7 +220,7 @@ fn convolutions_on_shared_tiles() {
 #[test]
 fn recurrent_networks_attention_and_normalization_and_their_gradients() {
     let Some(gpu) = adapter() else { return };
-    vectors(&GpuDevice::new(gpu), "sequences.json", 100, 1, 1e-5);
+    vectors(&GpuDevice::new(gpu), "sequences.json", 100, 1, 1.2e-5);
 }
 
 /// Products of every tile and orientation, with cuts of k and without, on shapes that are multiples of tiles and of vectors

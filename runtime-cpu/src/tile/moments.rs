@@ -72,13 +72,24 @@ fn moments<T: Real, const ARRAYS: usize>(row: &[T]) -> [T; 2] {
     if ARRAYS == 1 {
         return corrected(first, fold_row::<T, Sum>(row, |x| x.sub(first)), T::ZERO, count);
     }
-    let pair = |x: T| {
-        let d = x.sub(first);
-        [d, d.mul(d)]
+    let about = |mean: T| {
+        let pair = |x: T| pair(x.sub(mean));
+        if row.len() < STRIP { sum_pairs::<T, SHORT>(row, pair) } else { sum_pairs::<T, LANES>(row, pair) }
     };
-    let [deviations, squares] =
-        if row.len() < STRIP { sum_pairs::<T, SHORT>(row, pair) } else { sum_pairs::<T, LANES>(row, pair) };
-    corrected(first, deviations, squares, count)
+    let [deviations, squares] = about(first);
+    let found = corrected(first, deviations, squares, count);
+    if !is_blurred(first, found, squares) {
+        return found;
+    }
+    let [deviations, squares] = about(found[0]);
+    corrected(found[0], deviations, squares, count)
+}
+
+/// Whether the squares of deviations overflowed about a mean that the correction moved: what they are about the better
+/// mean is not known then. The rounding of a mean of 1e30 alone has a square beyond the largest f32.
+#[inline(always)]
+fn is_blurred<T: Number>(first: T, found: [T; 2], squares: T) -> bool {
+    !is_finite(squares) && is_finite(found[0]) && found[0] != first
 }
 
 pub(super) struct MomentsAlong<T, const ARRAYS: usize>(PhantomData<T>);
@@ -185,12 +196,21 @@ impl<T: Real, const ARRAYS: usize> MomentsDown<T, ARRAYS> {
         }
         let lanes = repeat(first);
         let [deviations, squares] = if ARRAYS == 1 { [one(&lanes), [T::ZERO; STRIP]] } else { two(&lanes) };
-        let mut found = [[T::ZERO; STRIP]; 2];
-        let sums = deviations.iter().zip(&squares);
-        for (lane, (first, (deviations, squares))) in first.iter().zip(sums).enumerate() {
-            [found[0][lane], found[1][lane]] = corrected(*first, *deviations, *squares, count);
+        let correct = |first: &[T; STRIP], deviations: &[T; STRIP], squares: &[T; STRIP]| {
+            let mut found = [[T::ZERO; STRIP]; 2];
+            let sums = deviations.iter().zip(squares);
+            for (lane, (first, (deviations, squares))) in first.iter().zip(sums).enumerate() {
+                [found[0][lane], found[1][lane]] = corrected(*first, *deviations, *squares, count);
+            }
+            found
+        };
+        let found = correct(&first, &deviations, &squares);
+        let blurred = |lane: usize| is_blurred(first[lane], [found[0][lane], found[1][lane]], squares[lane]);
+        if ARRAYS == 1 || !(0..width).any(blurred) {
+            return found;
         }
-        found
+        let [deviations, squares] = two(&repeat(found[0]));
+        correct(&found[0], &deviations, &squares)
     }
 }
 

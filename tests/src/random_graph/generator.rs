@@ -353,8 +353,7 @@ impl Generator {
             }
             _ if dtype != DType::Bool && ty.rank() > 0 => {
                 let axis = self.prng.below(ty.rank());
-                let id = self.b.op1(Iota { dtype, dims: ty.dims, axis }, &[])?;
-                Ok(self.push(id, 64.0, true))
+                self.iota(dtype, ty.dims, axis)
             }
             _ => {
                 let one = self.b.constant(Tensor::scalar(dtype, Scalar::I(1)))?;
@@ -362,6 +361,18 @@ impl Generator {
                 Ok(self.push(id, 1.0, true))
             }
         }
+    }
+
+    /// Coordinates along an axis, or ones where 8 bits might not hold those.
+    pub fn iota(&mut self, dtype: DType, dims: Vec<Dim>, axis: usize) -> Result<Value> {
+        let size = self.elements(&TensorType::new(DType::Bool, vec![dims[axis].clone()]));
+        if matches!(dtype, DType::I8 | DType::U8) && size > 100 {
+            let one = self.b.constant(Tensor::scalar(dtype, Scalar::I(1)))?;
+            let id = self.b.broadcast(one, &dims, &[])?;
+            return Ok(self.push(id, 1.0, true));
+        }
+        let id = self.b.op1(Iota { dtype, dims, axis }, &[])?;
+        Ok(self.push(id, (size as f64).max(64.0), true))
     }
 
     fn fill(&mut self, dtype: DType) -> Fill {

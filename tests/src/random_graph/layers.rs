@@ -3,8 +3,8 @@
 use graphc_ir::error::Result;
 use graphc_ir::ops::attr::Real;
 use graphc_ir::ops::{
-    BatchNorm, BatchNormInference, CrossEntropy, Dot, Dropout, Iota, Linear, LogSoftmax, Mse, Normal,
-    RandomBits, Reduction, Softmax, Uniform,
+    BatchNorm, BatchNormInference, CrossEntropy, Dot, Dropout, Linear, LogSoftmax, Mse, Normal, RandomBits,
+    Reduction, Softmax, Uniform,
 };
 use graphc_ir::{DType, Dim, ScalarFn, TensorType};
 
@@ -191,7 +191,6 @@ fn iota(g: &mut Generator) -> Result<()> {
     let dims = g.dims(1, 3);
     let dtype = g.prng.pick(&[g.float, DType::I32, DType::I64, DType::U8]);
     let axis = g.prng.below(dims.len());
-    let id = g.b.op1(Iota { dtype, dims, axis }, &[])?;
-    g.push(id, 64.0, true);
+    g.iota(dtype, dims, axis)?;
     Ok(())
 }

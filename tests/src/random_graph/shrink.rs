@@ -71,21 +71,22 @@ fn size(f: &Function) -> (usize, usize, usize) {
     (graph.results().len(), work, graph.len())
 }
 
-/// The graph with other results, without what they do not need.
-fn with_results(graph: &Graph, results: &[ValueId]) -> Result<Graph> {
+/// The graph with other results, without what they do not need; `effects` says whether what can fail a run stays.
+fn with_results(graph: &Graph, results: &[ValueId], effects: bool) -> Result<Graph> {
     let mut b = Builder::with_infer(graph.infer().clone());
     let ins = b.inputs_like(graph)?;
     let all = b.inline_all(graph, &ins)?;
     let results: Vec<ValueId> = results.iter().map(|r| all[r.index()]).collect();
-    let graph = b.finish(&results)?.of_results()?;
+    let graph = b.finish(&results)?;
+    let graph = if effects { graph.pruned()? } else { graph.of_results()? };
     stage::verify(&graph)?;
     Ok(graph)
 }
 
 /// The function with some of its results.
-fn keep(f: &Function, kept: &[usize]) -> Result<Function> {
+fn keep(f: &Function, kept: &[usize], effects: bool) -> Result<Function> {
     let results: Vec<ValueId> = kept.iter().map(|i| f.graph.results()[*i]).collect();
-    let graph = with_results(&f.graph, &results)?;
+    let graph = with_results(&f.graph, &results, effects)?;
     let n = f.outputs.len();
     Ok(Function {
         outputs: kept.iter().filter(|i| **i < n).map(|i| f.outputs[*i].clone()).collect(),
@@ -103,7 +104,8 @@ fn fewer_results(f: &Function, fails: &dyn Fn(&Function) -> bool) -> Option<Func
     let halves = [(0..n / 2).collect::<Vec<_>>(), (n / 2..n).collect()];
     let all_but = |k: usize| (0..n).filter(|i| *i != k).collect::<Vec<_>>();
     let candidates = halves.into_iter().chain((0..n).map(all_but));
-    candidates.filter_map(|kept| keep(f, &kept).ok()).find(|f| fails(f))
+    let mut kept = candidates.flat_map(|kept| [false, true].map(|effects| keep(f, &kept, effects)));
+    kept.find_map(|smaller| smaller.ok().filter(|f| fails(f)))
 }
 
 /// For the only result an operand of its node, as an output.
@@ -111,9 +113,11 @@ fn earlier_result(f: &Function, fails: &dyn Fn(&Function) -> bool) -> Option<Fun
     let [result] = f.graph.results() else { return None };
     let outputs = vec![OutputDecl { name: "y".into(), mark: None }];
     f.graph.def(*result).ins.iter().find_map(|v| {
-        let graph = with_results(&f.graph, &[*v]).ok()?;
-        let earlier = Function { outputs: outputs.clone(), updates: Vec::new(), ..f.with_graph(graph) };
-        fails(&earlier).then_some(earlier)
+        [false, true].into_iter().find_map(|effects| {
+            let graph = with_results(&f.graph, &[*v], effects).ok()?;
+            let earlier = Function { outputs: outputs.clone(), updates: Vec::new(), ..f.with_graph(graph) };
+            fails(&earlier).then_some(earlier)
+        })
     })
 }
 
