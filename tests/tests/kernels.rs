@@ -57,20 +57,22 @@ fn sets() -> Vec<Isa> {
     }
 }
 
-/// Seeds that go through all thresholds so many times on each side, others on each instruction set.
-fn seeds(isa: Isa, rounds: u64) -> Range<u64> {
+/// Seeds that go through all thresholds, once in each round, on each side; others on each instruction set.
+fn seeds(isa: Isa, rounds: Range<u64>) -> Range<u64> {
     let round = 3 * threshold::all(isa).len() as u64;
     let first = isa as u64 * 1000 * round;
-    first..first + rounds * round
+    first + rounds.start * round..first + rounds.end * round
 }
 
 #[test]
 fn kernels_are_right_on_both_sides_of_every_threshold() {
     let sets = sets();
+    // A run for one set alone tries other cases than the run for all.
+    let rounds = if sets.len() > 1 { 0..1 } else { 1..2 };
     for (i, isa) in sets.iter().enumerate() {
         // Large problems take turns on the instruction sets.
         let turn = |seed: u64| (seed as usize / 3 + seed as usize) % sets.len() == i;
-        sweep(*isa, seeds(*isa, 2), |seed, case| !case.large || turn(seed));
+        sweep(*isa, seeds(*isa, rounds.clone()), |seed, case| !case.large || turn(seed));
     }
 }
 
