@@ -44,6 +44,11 @@ static ALLOCATOR: Counting = Counting;
 /// Images in a batch of the models: batch normalization needs two.
 const BATCH: usize = 2;
 
+/// Threads allocate when they start, and on a busy machine not all have by the time that a session is built.
+fn let_threads_start() {
+    std::thread::sleep(std::time::Duration::from_millis(50));
+}
+
 /// Every function of every model, a few runs each, on two threads.
 fn models_allocate_nothing() {
     for model in graphc_models::MODELS {
@@ -51,6 +56,7 @@ fn models_allocate_nothing() {
         let mut session =
             Session::from_module(module.clone()).device(Device::Cpu).threads(2).build().unwrap();
         session.init_missing(0).unwrap();
+        let_threads_start();
         for (name, function) in &module.functions {
             let tensor = |i: usize| {
                 let ty = function.input_type(i);
@@ -116,6 +122,7 @@ fn classifier() -> graphc::build::Result<Module> {
 fn the_steady_state_allocates_nothing() {
     let mut session =
         Session::from_module(classifier().unwrap()).device(Device::Cpu).threads(4).build().unwrap();
+    let_threads_start();
     let batch = |b: usize, n: usize| Tensor::from_slice(&[b, n], &vec![0.25f32; b * n]);
     let (x, t, other) = (batch(128, 64), batch(128, 10), batch(32, 64));
     // Both orders of the feeds, two functions over one state, and two specializations.

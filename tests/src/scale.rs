@@ -320,8 +320,7 @@ fn movement(n: usize) -> Result<Module> {
     let mut x = d.input(&[4, 6])?;
     for i in 0..n / 3 {
         x = d.b.transpose(x, &[1, 0])?;
-        let dims = if i % 2 == 0 { [4usize, 6] } else { [4, 6] };
-        x = d.b.reshape(x, &dims.map(Dim::from))?;
+        x = d.b.reshape(x, &[4usize, 6].map(Dim::from))?;
         if i % 8 == 7 {
             x = d.map(ScalarFn::Sin, &[x])?;
         }

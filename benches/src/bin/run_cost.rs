@@ -115,7 +115,8 @@ fn program(binary: &Path) -> Result<[f64; 2], Failure> {
             (format!("{name}=@{}", file.display()), std::fs::write(file, npy(kind, &shape, bytes)))
         });
     let [(x, wrote_x), (y, wrote_y)] = inputs;
-    (wrote_x?, wrote_y?);
+    wrote_x?;
+    wrote_y?;
     let (mut trained, mut benched) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         let bench =

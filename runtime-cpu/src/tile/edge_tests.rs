@@ -12,13 +12,13 @@ use crate::isa::Isa;
 
 /// Every power of two with its neighbours and numbers between, of both signs; zeros, infinities and NaN.
 fn everywhere(dtype: DType) -> Vec<f64> {
-    let (lowest, highest) = if dtype == DType::F32 { (-126, 127) } else { (-1022, 1023) };
+    let (lowest, highest): (i32, i32) = if dtype == DType::F32 { (-126, 127) } else { (-1022, 1023) };
     let round = |x: f64| Scalar::F(x).round_to(dtype).as_f64();
     let last = if dtype == DType::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
     let mut all = vec![0.0, f64::INFINITY, f64::NAN, dtype.largest()];
     for e in lowest..=highest {
         // In f64 all exponents near 0, and some far away.
-        if (e as i32).abs() > 130 && e % 37 != 0 && e > lowest + 2 && e < highest - 2 {
+        if e.abs() > 130 && e % 37 != 0 && e > lowest + 2 && e < highest - 2 {
             continue;
         }
         let power = 2f64.powi(e);
@@ -225,7 +225,7 @@ fn means_and_variances_at_their_worst() {
                 }
                 // The sum overflows, the mean does not, and the squares are infinite in f32.
                 if dtype == DType::F32 {
-                    let large = |i: usize| dtype.largest() * if i % 3 == 0 { -0.5 } else { 1.0 };
+                    let large = |i: usize| dtype.largest() * if i.is_multiple_of(3) { -0.5 } else { 1.0 };
                     for got in
                         folded(isa, FoldKind::Mean, dtype, &(0..n).map(large).collect::<Vec<_>>(), columns)
                     {

@@ -85,11 +85,13 @@ fn moments<T: Real, const ARRAYS: usize>(row: &[T]) -> [T; 2] {
     corrected(found[0], deviations, squares, count)
 }
 
-/// Whether the squares of deviations overflowed about a mean that the correction moved: what they are about the better
-/// mean is not known then. The rounding of a mean of 1e30 alone has a square beyond the largest f32.
+/// Whether the squares of deviations tell of the first mean's error rather than of the data: it is most of them, so that
+/// little is left after the correction, or they overflowed (the rounding of a mean of 1e30 alone has a square beyond the
+/// largest f32). Then they are summed again, about the better mean.
 #[inline(always)]
-fn is_blurred<T: Number>(first: T, found: [T; 2], squares: T) -> bool {
-    !is_finite(squares) && is_finite(found[0]) && found[0] != first
+fn is_blurred<T: Real>(first: T, found: [T; 2], squares: T) -> bool {
+    let lost = !is_finite(squares) || found[1].mul(T::from_count(64)) < squares;
+    lost && is_finite(found[0]) && found[0] != first
 }
 
 pub(super) struct MomentsAlong<T, const ARRAYS: usize>(PhantomData<T>);

@@ -33,10 +33,8 @@ impl OpDef for Embedding {
         if table.rank() != 2 {
             fail!("a table is a matrix with a row for each index, but got {table}");
         }
-        if !self.padding.is_empty() {
-            if !table.dtype.is_float() {
-                fail!("rows without a gradient are of floats, but got {table}");
-            }
+        if !self.padding.is_empty() && !table.dtype.is_float() {
+            fail!("rows without a gradient are of floats, but got {table}");
         }
         for p in &self.padding {
             cx.at_least(&table.dims[0], (*p as i64).saturating_add(1), "the table has rows of the padding")?;

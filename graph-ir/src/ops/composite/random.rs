@@ -87,7 +87,7 @@ impl Uniform {
         // Rounded in one step or in two, as devices may.
         let u = 1.0 - 2f64.powi(-24);
         let largest = [round(round(u * round(hi - lo)) + round(lo)), round(u * round(hi - lo) + round(lo))];
-        if !(lo.is_finite() && hi.is_finite()) || !largest.iter().any(|x| beyond(*x) || !x.is_finite()) {
+        if !(lo.is_finite() && hi.is_finite() && largest.iter().any(|x| beyond(*x) || !x.is_finite())) {
             return None;
         }
         let end = round(hi);

@@ -157,7 +157,7 @@ fn module_mentions(path: &Path, mention: &str) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let mut block = vec![0; 1 << 16];
     let mut kept = 0;
-    let mut first = !path.extension().is_some_and(|e| e == "json");
+    let mut first = path.extension().is_none_or(|e| e != "json");
     loop {
         let most = if first { BEGINNING } else { block.len() };
         let read = match file.read(&mut block[kept..most]) {
