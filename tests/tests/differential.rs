@@ -109,7 +109,7 @@ fn large_batch_of(seed: u64) -> usize {
 #[test]
 fn the_cpu_equals_the_interpreter_at_the_thresholds_of_kernels() {
     let config = Config::at_thresholds(Isa::detect().expect("an instruction set"));
-    sweep_with(&Cpu { threads: 2, options: Options::default() }, &config, 0..1000, &large_batch_of);
+    sweep_with(&Cpu { threads: 2, options: Options::default() }, &config, 0..250, &large_batch_of);
 }
 
 /// A run on two threads against one on one.
