@@ -1,6 +1,6 @@
 //! The sizes at which kernels go another way.
 //!
-//! Each such number is declared with [`thresholds!`](crate::threshold::thresholds), which also enters it into a
+//! Each such number is declared with the macro `thresholds!`, which also enters it into a
 //! list with the quantity that is compared with it. Tests read the list and try every kernel on both sides of
 //! each entry, so a new threshold is tested by being written.
 
