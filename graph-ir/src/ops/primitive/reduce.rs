@@ -86,7 +86,7 @@ impl Builder {
 impl Reduce {
     /// The product of all elements but one, none of which is 0: the product by the element, both without their powers of
     /// two, because all of them together may be out of range where the others are not. Many mantissas on one side of 1 would
-    /// leave the range together, so each gives up what they have in common, in steps of which n - 1 are exact.
+    /// leave the range together; each of them gives up what they have in common, in steps of which n - 1 are exact.
     fn others<'s>(&self, x: Expr<'s>) -> Expr<'s> {
         let limit = if x.ty().dtype == DType::F64 { 1000.0 } else { 120.0 };
         let exact = x.abs().log() * std::f64::consts::LOG2_E;
@@ -96,7 +96,10 @@ impl Reduce {
         // To the derivative the powers are constants.
         let power = round(exact, ScalarFn::Round);
         let n = x.one_like().sum(&self.axes);
-        let share = round((exact - power).sum(&self.axes) / n * 64.0, ScalarFn::Round) * (1.0 / 64.0);
+        let total = (exact - power).sum(&self.axes);
+        let share = round(total / n * 64.0, ScalarFn::Round) * (1.0 / 64.0);
+        // Few mantissas need not give up anything, and stay exact.
+        let share = total.abs().lt(n.literal(limit / 2.0)).select(n.zero_like(), share);
         let common = share * (n - n.one_like());
         let whole = round(common, ScalarFn::Floor);
         let (two, row_two) = (x.literal(2.0), n.literal(2.0));
