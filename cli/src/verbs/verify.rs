@@ -271,3 +271,31 @@ fn json(name: &str, verdict: &Verdict, sizes: &[(String, usize)]) -> String {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use graphc::build::ModuleBuilder;
+
+    use super::*;
+
+    #[test]
+    fn the_tolerance_is_that_of_the_coarsest_type() {
+        let of = |types: &[&str]| {
+            let mut m = ModuleBuilder::new();
+            m.function("f", |f| {
+                for (i, ty) in types.iter().enumerate() {
+                    let x = f.input(&format!("x{i}"), &format!("{ty}[2]"))?;
+                    f.output(&format!("y{i}"), x)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+            let module = m.finish().unwrap();
+            default_tolerance(module.functions.get("f"))
+        };
+        assert_eq!(of(&["f64"]), 1e-10);
+        assert_eq!(of(&["f64", "f32"]), 1e-4);
+        assert_eq!(of(&["f32", "f16"]), 2f64.powi(-9));
+        assert_eq!(of(&["f16", "bf16", "f64"]), 2f64.powi(-6));
+    }
+}
